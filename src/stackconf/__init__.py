@@ -1,0 +1,128 @@
+"""stackconf: the configuration layer for stacks of AI providers.
+
+The public names are loaded on first use, so that importing the package costs almost nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stackconf._version import __version__
+
+if TYPE_CHECKING:
+    from stackconf.errors import (
+        ApplyError,
+        Conflict,
+        HookError,
+        InvalidConfig,
+        PluginLoadError,
+        Sealed,
+        StackconfError,
+        StalePlan,
+        StoreError,
+        UnknownName,
+    )
+    from stackconf.fields import user_field
+    from stackconf.hardware.facts import (
+        Accelerator,
+        Cpu,
+        Hardware,
+        Host,
+        Limit,
+        Memory,
+        MigInstance,
+        NumaNode,
+        Problem,
+        Visibility,
+    )
+    from stackconf.hookspecs import API_VERSION, hookimpl
+    from stackconf.manager import Manager
+    from stackconf.stack import Stack
+    from stackconf.types import Applied, Issue, Origin, Position, Provider, ProviderType, because
+
+_HOME = {
+    "API_VERSION": "hookspecs",
+    "Accelerator": "hardware.facts",
+    "Applied": "types",
+    "ApplyError": "errors",
+    "Conflict": "errors",
+    "Cpu": "hardware.facts",
+    "Hardware": "hardware.facts",
+    "HookError": "errors",
+    "Host": "hardware.facts",
+    "InvalidConfig": "errors",
+    "Issue": "types",
+    "Limit": "hardware.facts",
+    "Manager": "manager",
+    "Memory": "hardware.facts",
+    "MigInstance": "hardware.facts",
+    "NumaNode": "hardware.facts",
+    "Origin": "types",
+    "PluginLoadError": "errors",
+    "Position": "types",
+    "Problem": "hardware.facts",
+    "Provider": "types",
+    "ProviderType": "types",
+    "Sealed": "errors",
+    "Stack": "stack",
+    "StackconfError": "errors",
+    "StalePlan": "errors",
+    "StoreError": "errors",
+    "UnknownName": "errors",
+    "Visibility": "hardware.facts",
+    "because": "types",
+    "hookimpl": "hookspecs",
+    "user_field": "fields",
+}
+
+__all__ = [
+    "API_VERSION",
+    "Accelerator",
+    "Applied",
+    "ApplyError",
+    "Conflict",
+    "Cpu",
+    "Hardware",
+    "HookError",
+    "Host",
+    "InvalidConfig",
+    "Issue",
+    "Limit",
+    "Manager",
+    "Memory",
+    "MigInstance",
+    "NumaNode",
+    "Origin",
+    "PluginLoadError",
+    "Position",
+    "Problem",
+    "Provider",
+    "ProviderType",
+    "Sealed",
+    "Stack",
+    "StackconfError",
+    "StalePlan",
+    "StoreError",
+    "UnknownName",
+    "Visibility",
+    "__version__",
+    "because",
+    "hookimpl",
+    "user_field",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOME.get(name)
+    if home is None:
+        message = f"module `stackconf` has no attribute `{name}`"
+        raise AttributeError(message)
+    from importlib import import_module
+
+    value = getattr(import_module(f"stackconf.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

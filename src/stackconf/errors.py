@@ -1,0 +1,112 @@
+"""Every exception that stackconf raises on purpose.
+
+StackconfError
+ ├─ InvalidConfig      the input is wrong; carries the issues, all of them
+ ├─ UnknownName        no such provider, field, configuration or revision
+ ├─ HookError          a plugin's hook failed; says which plugin, distribution and version
+ ├─ PluginLoadError    a plugin could not be found, imported or accepted
+ ├─ StoreError         the store cannot be opened, read or written
+ │   └─ Conflict       another change came first
+ ├─ StalePlan          the world moved since the plan was made
+ ├─ Sealed             the stack's file is its only truth; registering is refused
+ └─ ApplyError         an apply failed and was rolled back; carries the report
+
+A person's mistake always ends in one of these, never in a bare `KeyError` or a traceback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stackconf.types import Issue
+
+
+class StackconfError(Exception):
+    """The root of the tree. `str()` is one line that a person can act on."""
+
+
+class InvalidConfig(StackconfError):
+    """The configuration is wrong. `issues` holds every problem, not only the first."""
+
+    def __init__(self, message: str, issues: Sequence[Issue] = ()) -> None:
+        super().__init__(message)
+        self.issues = tuple(issues)
+
+
+class UnknownName(StackconfError):
+    """No such provider, field, configuration or revision."""
+
+
+class PluginLoadError(StackconfError):
+    """A plugin could not be found, imported or accepted."""
+
+    def __init__(self, plugin: str, problem: str, *, distribution: str = "", version: str = "") -> None:
+        self.plugin = plugin
+        self.distribution = distribution
+        self.version = version
+        self.problem = problem
+        super().__init__(f"plugin {_named(plugin, distribution, version)}: {problem}")
+
+
+class HookError(StackconfError):
+    """A plugin's hook raised, hung, or returned the wrong thing. `__cause__` is what it raised.
+
+    >>> str(HookError("default_config", "acme", "raised ValueError: no", distribution="acme-ai",
+    ...               version="1.2", provider="inference/acme"))
+    'inference/acme: default_config of plugin `acme` (acme-ai 1.2) raised ValueError: no'
+    """
+
+    def __init__(
+        self,
+        hook: str,
+        plugin: str,
+        problem: str,
+        *,
+        distribution: str = "",
+        version: str = "",
+        provider: str = "",
+    ) -> None:
+        self.hook = hook
+        self.plugin = plugin
+        self.problem = problem
+        self.distribution = distribution
+        self.version = version
+        self.provider = provider
+        place = f"{provider}: " if provider else ""
+        super().__init__(f"{place}{hook} of plugin {_named(plugin, distribution, version)} {problem}")
+
+
+class StoreError(StackconfError):
+    """The store cannot be opened, read or written."""
+
+
+class Conflict(StoreError):
+    """Another change came first: the head is not the revision that was expected."""
+
+    def __init__(self, expected: int, head: int) -> None:
+        self.expected = expected
+        self.head = head
+        super().__init__(f"expected revision {expected}, but the head is {head}; read it and try again")
+
+
+class StalePlan(StackconfError):
+    """What the plan was made from has moved since."""
+
+
+class Sealed(StackconfError):
+    """The stack file is the only truth; registering is refused."""
+
+
+class ApplyError(StackconfError):
+    """An apply failed. `report` says what was applied, rolled back and not attempted."""
+
+    def __init__(self, message: str, report: object) -> None:
+        super().__init__(message)
+        self.report = report
+
+
+def _named(plugin: str, distribution: str, version: str) -> str:
+    dist = f"{distribution} {version}".strip()
+    return f"`{plugin}`" + (f" ({dist})" if dist else "")

@@ -1,0 +1,1 @@
+"""What machine is this: facts, the detectors that find them, and sizes derived from them."""

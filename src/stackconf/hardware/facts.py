@@ -1,0 +1,200 @@
+"""What is known about a machine: facts, never policy.
+
+`None` means unknown, and `Hardware.problems` says why. Unknown is not zero: a reader must treat
+`None` as "cannot say", never as "none there". A limit that certainly does not exist is an absent
+entry in `limits`.
+
+Units: memory in bytes, CPU in cores (a fraction where a quota gives one), clock in MHz.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+from attrs import field, frozen
+
+ProblemKind: TypeAlias = Literal["absent", "unsupported", "denied", "error", "timeout"]
+"""`absent`: nothing of the kind is there to ask. `unsupported`: there, but it cannot say.
+`denied`: no permission. `error`: it failed. `timeout`: it did not answer before the deadline."""
+
+
+@frozen
+class Problem:
+    """A fact that could not be discovered, and why.
+
+    >>> str(Problem("nvidia", "accelerators", "absent", "libnvidia-ml.so.1 is not installed"))
+    'nvidia: accelerators: absent: libnvidia-ml.so.1 is not installed'
+    """
+
+    detector: str
+    fact: str
+    kind: ProblemKind
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.detector}: {self.fact}: {self.kind}: {self.reason}"
+
+
+@frozen
+class Limit:
+    """One bound on what this process may use: how much, and what sets it.
+
+    >>> Limit(3.5, "cgroup v2 /sys/fs/cgroup/app/cpu.max").amount
+    3.5
+    """
+
+    amount: float
+    source: str
+
+
+@frozen
+class Host:
+    """The operating system, and what stands between it and the hardware."""
+
+    os: str | None = None
+    """`Linux`, `Darwin`, `Windows`."""
+    os_release: str | None = None
+    """The distribution's own name, such as `Debian GNU/Linux 12 (bookworm)`."""
+    kernel: str | None = None
+    architecture: str | None = None
+    """`x86_64`, `aarch64`, …"""
+    container: str | None = None
+    """`docker`, `podman`, `kubernetes`, `lxc`, …; `""` when certainly none."""
+    wsl: int | None = None
+    """1 or 2 under Windows Subsystem for Linux, 0 when certainly not."""
+    cgroup: Literal["v1", "v2", "hybrid", "none"] | None = None
+    cgroup_path: str | None = None
+    """The process's own group, as `/proc/self/cgroup` gives it."""
+
+
+@frozen
+class NumaNode:
+    """One NUMA node: its CPUs (kernel numbers) and its memory in bytes."""
+
+    number: int
+    cpus: tuple[int, ...] = field(default=(), converter=tuple)
+    memory_bytes: int | None = None
+
+
+@frozen
+class Cpu:
+    """The processors: what the host has, beside what this process may use."""
+
+    model: str | None = None
+    vendor: str | None = None
+    architecture: str | None = None
+    sockets: int | None = None
+    physical_cores: int | None = None
+    logical_cores: int | None = None
+    affinity: tuple[int, ...] | None = None
+    """The kernel numbers of the CPUs this process may run on (affinity and cpuset)."""
+    usable_physical_cores: int | None = None
+    """Distinct physical cores within `affinity`, then capped by the quota rounded down (at least
+    one): the number of compute threads that do not wait for each other."""
+    usable_cores: float | None = None
+    """The least of logical cores, affinity and every quota; a fraction where a quota gives one."""
+    limits: tuple[Limit, ...] = field(default=(), converter=tuple)
+    """Every limit below the host's cores that was found, tightest first."""
+    bound_by: str | None = None
+    """What decides `usable_cores`: `"cores"`, `"affinity"`, or the source of the limit."""
+    isa: frozenset[str] | None = None
+    """Instruction sets that matter for inference, lower case: `avx2`, `avx512f`, `avx512_vnni`,
+    `avx512_bf16`, `amx_tile`, `amx_int8`, `amx_bf16`, `f16c`, `fma`, `neon`, `sve`, `i8mm`, …"""
+    numa: tuple[NumaNode, ...] | None = None
+
+
+@frozen
+class Memory:
+    """Main memory in bytes: the host's, and what this process may use."""
+
+    total_bytes: int | None = None
+    available_bytes: int | None = field(default=None, eq=False)
+    """Free for use at the moment of discovery; not part of the fingerprint."""
+    usable_bytes: int | None = None
+    """The least of the total and every limit."""
+    limits: tuple[Limit, ...] = field(default=(), converter=tuple)
+    bound_by: str | None = None
+    """What decides `usable_bytes`: `"total"`, or the source of the limit."""
+    swap_bytes: int | None = None
+
+
+@frozen
+class MigInstance:
+    """One MIG slice of a card, with memory of its own."""
+
+    uuid: str | None = None
+    profile: str | None = None
+    """Such as `1g.10gb`."""
+    memory_bytes: int | None = None
+    multiprocessors: int | None = None
+
+
+@frozen
+class Accelerator:
+    """One card. Identified by uuid and PCI id; the name is for people and the catalogue."""
+
+    vendor: str
+    """`nvidia`, `amd`, `intel`, `apple`, or a plugin's own word."""
+    index: int | None = None
+    """The driver's number, before any visibility variable."""
+    name: str | None = None
+    uuid: str | None = None
+    pci_bus_id: str | None = None
+    """Where it sits: `00000000:3B:00.0`."""
+    pci_device_id: str | None = None
+    """What it is: `10de:2330`."""
+    memory_bytes: int | None = None
+    free_bytes: int | None = field(default=None, eq=False)
+    memory_kind: Literal["dedicated", "unified"] | None = None
+    """`unified`: it shares the host's memory, so `memory_bytes` may be unknown."""
+    compute_capability: tuple[int, int] | None = None
+    multiprocessors: int | None = None
+    mig_enabled: bool | None = None
+    mig: tuple[MigInstance, ...] = field(default=(), converter=tuple)
+    numa_node: int | None = None
+    driver_version: str | None = None
+    runtime_version: str | None = None
+    """The newest CUDA (or other runtime) version the driver serves, such as `12.4`."""
+    visible: bool | None = None
+    """Whether the visibility variables let this process see it; `None` when they cannot be read
+    with certainty."""
+
+
+@frozen
+class Visibility:
+    """A variable such as `CUDA_VISIBLE_DEVICES`, as it stands in the environment.
+
+    An unset variable has no entry; an empty one has `value == ""`, which hides every card.
+    """
+
+    variable: str
+    value: str
+
+
+Fact: TypeAlias = Host | Cpu | Memory | Accelerator | Visibility | Problem
+
+
+@frozen
+class Hardware:
+    """Everything that is known about one machine.
+
+    `accelerators` is what could be seen: empty together with a `Problem` of kind `absent` means
+    none are there, empty with any other kind means nobody knows.
+    """
+
+    host: Host = field(factory=Host)
+    cpu: Cpu = field(factory=Cpu)
+    memory: Memory = field(factory=Memory)
+    accelerators: tuple[Accelerator, ...] = field(default=(), converter=tuple)
+    visibility: tuple[Visibility, ...] = field(default=(), converter=tuple)
+    problems: tuple[Problem, ...] = field(default=(), converter=tuple)
+
+    @property
+    def visible_accelerators(self) -> tuple[Accelerator, ...]:
+        """The cards this process may use: those not certainly hidden.
+
+        >>> hidden = Accelerator("nvidia", visible=False)
+        >>> Hardware(accelerators=[hidden]).visible_accelerators
+        ()
+        """
+        return tuple(card for card in self.accelerators if card.visible is not False)

@@ -1,0 +1,57 @@
+"""Formulas from facts to figures that several providers share, each with its source.
+
+A provider's `default_config` calls these and returns what they give: a `Because` with the value
+and a reason that a person can check, or `None` where the facts do not carry an answer.
+"""
+
+from __future__ import annotations
+
+from stackconf.hardware.facts import Hardware
+from stackconf.types import Because, because
+
+GIB = 1024**3
+
+
+def compute_threads(hardware: Hardware) -> Because[int] | None:
+    """Threads for compute-bound work (matrix kernels): one per usable physical core.
+
+    Two hyper-threads share one vector unit, and a thread more than the quota allows throttles
+    all of them: 8 threads on a 4-CPU quota ran at 0.27 tokens/s, 4 threads at 12.07. Sources:
+    llama.cpp `cpu_get_num_math`, https://github.com/ollama/ollama/issues/17916.
+
+    >>> from stackconf.hardware.facts import Cpu
+    >>> box = Hardware(cpu=Cpu(physical_cores=16, logical_cores=32, usable_physical_cores=4,
+    ...                        usable_cores=4.5, bound_by="cgroup v2 /app/cpu.max"))
+    >>> compute_threads(box)
+    Because(value=4, reason='4 usable of 16 physical cores (bound by cgroup v2 /app/cpu.max, 4.5 CPUs)')
+    """
+    cpu = hardware.cpu
+    usable = cpu.usable_physical_cores
+    if usable is None:
+        return None
+    total = cpu.physical_cores
+    if cpu.bound_by in (None, "cores") or total is None:
+        return because(usable, f"{usable} physical cores, one thread each")
+    quota = "" if cpu.usable_cores is None else f", {cpu.usable_cores:g} CPUs"
+    return because(usable, f"{usable} usable of {total} physical cores (bound by {cpu.bound_by}{quota})")
+
+
+def memory_share(hardware: Hardware, fraction: float, *, at_most: int) -> Because[int] | None:
+    """A share of the memory this process may use, in bytes, never more than `at_most`.
+
+    >>> from stackconf.hardware.facts import Memory
+    >>> box = Hardware(memory=Memory(total_bytes=64 * GIB, usable_bytes=16 * GIB,
+    ...                              bound_by="cgroup v2 /app/memory.max"))
+    >>> memory_share(box, 1 / 8, at_most=8 * GIB)
+    Because(value=2147483648, reason='1/8 of 16.0 GiB usable memory')
+    >>> memory_share(box, 1 / 2, at_most=1 * GIB)
+    Because(value=1073741824, reason='1/2 of 16.0 GiB usable memory, capped at 1.0 GiB')
+    """
+    usable = hardware.memory.usable_bytes
+    if usable is None:
+        return None
+    share = int(usable * fraction)
+    part = f"1/{round(1 / fraction)} of {usable / GIB:.1f} GiB usable memory"
+    if share <= at_most:
+        return because(share, part)
+    return because(at_most, f"{part}, capped at {at_most / GIB:.1f} GiB")
