@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         Problem,
         Visibility,
     )
+    from stackconf.hardware.sizing import compute_threads, memory_share
     from stackconf.hookspecs import API_VERSION, hookimpl
     from stackconf.manager import Manager
     from stackconf.stack import Stack
@@ -71,7 +72,9 @@ _HOME = {
     "UnknownName": "errors",
     "Visibility": "hardware.facts",
     "because": "types",
+    "compute_threads": "hardware.sizing",
     "hookimpl": "hookspecs",
+    "memory_share": "hardware.sizing",
     "user_field": "fields",
 }
 
@@ -107,7 +110,9 @@ __all__ = [
     "Visibility",
     "__version__",
     "because",
+    "compute_threads",
     "hookimpl",
+    "memory_share",
     "user_field",
 ]
 

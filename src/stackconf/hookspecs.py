@@ -125,7 +125,7 @@ def apply_config(
     config: BaseModel | None,
     previous: BaseModel | None,
 ) -> Applied | Awaitable[Applied | None] | None:
-    """Make the running provider use `config`. May be `async def`.
+    r"""Make the running provider use `config`. May be `async def`.
 
     `previous is None`: the provider joins the stack. `config is None`: it leaves. Raise when the
     provider rejects the configuration; everything applied before is then undone. Return
@@ -143,7 +143,7 @@ def apply_config(
                 return Applied("left running; nothing to take down")
             path = Path(config.settings_file)
             before = path.read_text() if path.exists() else None
-            path.write_text(f"threads = {config.threads}\\n")
+            path.write_text(f"threads = {config.threads}\n")
 
             def undo():
                 if before is None:

@@ -1,1 +1,1 @@
-
+"""The `stackconf` command."""

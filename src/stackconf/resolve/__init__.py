@@ -1,1 +1,1 @@
-
+"""Layers become one effective configuration, with every origin known."""

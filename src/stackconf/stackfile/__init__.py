@@ -1,1 +1,1 @@
-
+"""The operator's stack file: safe YAML, environment references, positions."""

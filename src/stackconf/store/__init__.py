@@ -1,1 +1,1 @@
-
+"""Where revisions, attempts and status are kept."""
