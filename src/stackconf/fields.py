@@ -1,14 +1,40 @@
-"""What a config class says about its fields: labels."""
+"""What a config class says about its fields, compiled once per class.
+
+`user_field` is how an author labels a field. `plan_of` reads a pydantic class into a `ClassPlan`:
+which keys exist (names and aliases), which paths a user may see and set, what a change of each
+costs, and which hold secrets. Layers are merged, projected and redacted by that plan, so nothing
+walks a class twice.
+
+How labels reach down: the nearest label on the path decides. A model field labelled
+`user_field` opens everything below it, except what is labelled `False`; an unlabelled model may
+have labelled fields inside. A list is replaced as a whole, so labels inside its items count only
+where the list itself is labelled.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
 
-from pydantic import Field
+from attrs import define, field, frozen
+from pydantic import AliasChoices, AliasPath, BaseModel, Field, RootModel
+from pydantic.types import Discriminator, SecretBytes, SecretStr
 from pydantic_core import PydanticUndefined
 
+from stackconf.redact import names_secret
+
 if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
     from stackconf.types import UpdateClass
+
+Kind: TypeAlias = Literal["leaf", "model", "list", "mapping"]
+
+_LISTS = frozenset({list, set, frozenset, tuple, Sequence})
+_MAPPINGS = frozenset({dict, Mapping})
 
 
 def user_field(
@@ -24,7 +50,6 @@ def user_field(
     output. The label is the plain `json_schema_extra={"user_field": True}`, so a class that does
     not import stackconf can write it by hand.
 
-    >>> from pydantic import BaseModel
     >>> class Config(BaseModel):
     ...     url: str = user_field("http://localhost:11434", update="reload")
     >>> Config.model_fields["url"].json_schema_extra
@@ -35,3 +60,358 @@ def user_field(
         labels["secret"] = True
     extra = options.pop("json_schema_extra", None) or {}
     return Field(default, json_schema_extra={**extra, **labels}, **options)
+
+
+@define(eq=False)
+class FieldPlan:
+    """One field, list item or mapping value of a config class."""
+
+    kind: Kind
+    user: bool | None = None
+    """The label: `True`, `False`, or `None` where the nearest label above decides."""
+    update: UpdateClass | None = None
+    secret: bool = False
+    nullable: bool = False
+    free: bool = False
+    """No type says what the value must be (`Any`)."""
+    text: bool = False
+    """A string is an acceptable value."""
+    models: tuple[ClassPlan, ...] = ()
+    """The nested class; several for a union."""
+    tag: str | None = None
+    """The discriminator of a union of models."""
+    item: FieldPlan | None = None
+    """The plan of a list's items or a mapping's values."""
+    default: Mapping[str, Any] | None = None
+    """The class's default where it is a mapping or a model: the lowest layer of a merge by key."""
+    required: bool = False
+    description: str = ""
+    type_name: str = ""
+
+    def model_for(self, value: object) -> ClassPlan | None:
+        """The nested class that a mapping is meant for, by its tag; `None` where it is open."""
+        if len(self.models) == 1:
+            return self.models[0]
+        if self.tag is not None and isinstance(value, Mapping):
+            given = value.get(self.tag)
+            for plan in self.models:
+                if given in plan.tag_values.get(self.tag, ()):
+                    return plan
+        return None
+
+
+@define(eq=False)
+class ClassPlan:
+    """One config class, compiled."""
+
+    config_class: type[BaseModel]
+    fields: dict[str, FieldPlan] = field(factory=dict, repr=False)
+    keys: dict[str, str] = field(factory=dict, repr=False)
+    """Every key that a layer may use, names and aliases, to the field's name."""
+    open_keys: frozenset[str] = frozenset()
+    """Keys below which an alias path reaches; kept as they are."""
+    extra: Literal["allow", "ignore", "forbid"] = "ignore"
+    aliased: bool = False
+    """Some key, here or below, differs from its field's name."""
+    layered_defaults: bool = False
+    """Some default, here or below, is a mapping that layers merge into."""
+    has_user: bool = False
+    has_secret: bool = False
+    tag_values: dict[str, frozenset[object]] = field(factory=dict, repr=False)
+    """For each `Literal` field, what it may be: how a union tells its members apart."""
+
+    def name_of(self, key: str) -> str | None:
+        """The field that a layer's key means, or `None`."""
+        return self.keys.get(key)
+
+    def aliases_of(self, name: str) -> list[str]:
+        """Every key that means the field, the name itself first."""
+        return [name, *(key for key, target in self.keys.items() if target == name and key != name)]
+
+
+@frozen
+class Labels:
+    """What holds at one leaf path of a config class."""
+
+    user: bool
+    update: UpdateClass
+    secret: bool
+
+
+@cache
+def plan_of(config_class: type[BaseModel]) -> ClassPlan:
+    """The plan of a config class. Compiled on first use; the same object ever after.
+
+    >>> class Config(BaseModel):
+    ...     url: str = user_field("http://localhost", update="reload")
+    ...     api_key: SecretStr | None = None
+    >>> plan = plan_of(Config)
+    >>> plan.fields["url"].user, plan.fields["url"].update, plan.fields["api_key"].secret
+    (True, 'reload', True)
+    """
+    compiled: dict[type[BaseModel], ClassPlan] = {}
+    plan = _compile_class(config_class, compiled)
+    for _ in compiled:  # flags flow up one level a round; recursive classes need as many
+        for each in compiled.values():
+            _raise_flags(each)
+    return plan
+
+
+def labels_at(plan: ClassPlan, path: Sequence[str | int], data: object = None) -> Labels:
+    """The labels in force at a path; `data` (the value at the root) picks members of unions."""
+    user, update, secret = False, "restart", False
+    here: ClassPlan | FieldPlan | None = plan
+    value = data
+    for step in path:
+        here = _step(here, step, value)
+        value = _value_at(value, step)
+        if here is None:
+            secret = secret or (isinstance(step, str) and names_secret(step))
+            continue
+        assert isinstance(here, FieldPlan)  # noqa: S101 (what _step returns below a class)
+        user = user if here.user is None else here.user
+        update = here.update or update
+        secret = secret or here.secret
+    return Labels(user, typing.cast("UpdateClass", update), secret)
+
+
+def user_paths(plan: ClassPlan) -> list[str]:
+    """The dotted paths of a class that users may set; `*` stands for a mapping's keys.
+
+    >>> class Config(BaseModel):
+    ...     url: str = user_field("x")
+    ...     port: int = 1
+    >>> user_paths(plan_of(Config))
+    ['url']
+    """
+    return [".".join(path) for path in _user_paths(plan, (), frozenset(), inherited=False)]
+
+
+def _user_paths(
+    plan: ClassPlan, above: tuple[str, ...], seen: frozenset[int], *, inherited: bool
+) -> Iterator[tuple[str, ...]]:
+    if id(plan) in seen:
+        return
+    seen |= {id(plan)}
+    for name, each in plan.fields.items():
+        path = (*above, name)
+        user = inherited if each.user is None else each.user
+        inner = each
+        while inner.kind == "mapping" and inner.item is not None:
+            path, inner = (*path, "*"), inner.item
+            user = user if inner.user is None else inner.user
+        if user:
+            yield (*above, name)
+        elif inner.kind == "model":
+            for model in inner.models:
+                yield from _user_paths(model, path, seen, inherited=user)
+
+
+def _step(here: ClassPlan | FieldPlan | None, step: str | int, value: object) -> FieldPlan | None:
+    if isinstance(here, ClassPlan):
+        return here.fields.get(here.keys.get(str(step), ""))
+    if here is None:
+        return None
+    if here.kind == "model":
+        return _step_into_models(here, str(step), value)
+    return here.item
+
+
+def _step_into_models(here: FieldPlan, key: str, value: object) -> FieldPlan | None:
+    chosen = here.model_for(value)
+    for plan in (chosen,) if chosen else here.models:
+        name = plan.keys.get(key)
+        if name is not None:
+            return plan.fields[name]
+    return None
+
+
+def _value_at(value: object, step: str | int) -> object:
+    if isinstance(value, Mapping):
+        return value.get(step)
+    if isinstance(value, (list, tuple)) and isinstance(step, int) and step < len(value):
+        return value[step]
+    return None
+
+
+def _raise_flags(plan: ClassPlan) -> None:
+    for each in plan.fields.values():
+        plan.has_user = plan.has_user or each.user is True
+        plan.has_secret = plan.has_secret or each.secret
+        plan.layered_defaults = plan.layered_defaults or each.default is not None
+        inner: FieldPlan | None = each
+        while inner is not None:
+            for model in inner.models:
+                plan.aliased = plan.aliased or model.aliased
+                plan.has_user = plan.has_user or model.has_user
+                plan.has_secret = plan.has_secret or model.has_secret
+                plan.layered_defaults = plan.layered_defaults or model.layered_defaults
+            inner = inner.item
+
+
+def _compile_class(config_class: type[BaseModel], compiled: dict[type[BaseModel], ClassPlan]) -> ClassPlan:
+    if config_class in compiled:
+        return compiled[config_class]
+    plan = compiled[config_class] = ClassPlan(config_class)
+    plan.extra = config_class.model_config.get("extra") or "ignore"
+    open_keys: set[str] = set()
+    for name, info in config_class.model_fields.items():
+        plan.fields[name] = _compile_field(name, info, compiled)
+        plan.keys[name] = name
+        for alias in _aliases(info):
+            if isinstance(alias, str):
+                plan.keys.setdefault(alias, name)
+                plan.aliased = plan.aliased or alias != name
+            else:
+                open_keys.add(str(alias.path[0]))
+        values = _literal_values(info.annotation)
+        if values:
+            plan.tag_values[name] = values
+    plan.open_keys = frozenset(open_keys - plan.keys.keys())
+    return plan
+
+
+def _compile_field(name: str, info: FieldInfo, compiled: dict[type[BaseModel], ClassPlan]) -> FieldPlan:
+    plan = _compile_type(info.annotation, _tag_of(info.discriminator, info.metadata), compiled)
+    extra = info.json_schema_extra if isinstance(info.json_schema_extra, Mapping) else {}
+    label = extra.get("user_field")
+    plan.user = label if isinstance(label, bool) else None
+    plan.update = typing.cast("UpdateClass | None", extra.get("update"))
+    labelled = extra.get("secret")
+    by_name = plan.text and names_secret(name)
+    plan.secret = labelled if isinstance(labelled, bool) else plan.secret or by_name
+    plan.required = info.is_required()
+    plan.description = info.description or ""
+    plan.type_name = _type_name(info.annotation)
+    if plan.kind in {"model", "mapping"} or plan.free:
+        plan.default = _mapping_default(info)
+    return plan
+
+
+def _mapping_default(info: FieldInfo) -> Mapping[str, Any] | None:
+    if info.is_required() or info.default_factory_takes_validated_data:
+        return None
+    default = info.get_default(call_default_factory=True)
+    if isinstance(default, BaseModel):
+        return default.model_dump(mode="python")
+    return default if isinstance(default, Mapping) else None
+
+
+def _aliases(info: FieldInfo) -> list[str | AliasPath]:
+    found: list[str | AliasPath] = []
+    for alias in (info.alias, info.validation_alias):
+        if isinstance(alias, AliasChoices):
+            found.extend(alias.choices)
+        elif alias is not None:
+            found.append(alias)
+    return found
+
+
+def _tag_of(discriminator: object, metadata: Sequence[object]) -> str | None:
+    if isinstance(discriminator, str):
+        return discriminator
+    for entry in metadata:
+        inner = getattr(entry, "discriminator", None)
+        if isinstance(inner, str):
+            return inner
+        if isinstance(entry, Discriminator) and isinstance(entry.discriminator, str):
+            return entry.discriminator
+    return None
+
+
+def _compile_type(annotation: Any, tag: str | None, compiled: dict[type[BaseModel], ClassPlan]) -> FieldPlan:
+    annotation, tag = _unwrapped(annotation, tag)
+    origin = get_origin(annotation) or annotation
+    if origin in {Union, types.UnionType}:
+        return _compile_union(get_args(annotation), tag, compiled)
+    if origin in _LISTS:
+        return FieldPlan("list", item=_compile_item(get_args(annotation)[:1], compiled))
+    if origin in _MAPPINGS:
+        return FieldPlan("mapping", item=_compile_item(get_args(annotation)[1:2], compiled))
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return FieldPlan("model", models=(_compile_class(annotation, compiled),))
+    return _compile_leaf(annotation)
+
+
+def _unwrapped(annotation: Any, tag: str | None) -> tuple[Any, str | None]:
+    """Without `Annotated`, type aliases and root models around the type."""
+    while True:
+        if get_origin(annotation) is Annotated:
+            annotation, *metadata = get_args(annotation)
+            tag = tag or _tag_of(None, metadata)
+        elif hasattr(annotation, "__value__"):
+            annotation = annotation.__value__
+        elif isinstance(annotation, type) and issubclass(annotation, RootModel):
+            annotation = annotation.model_fields["root"].annotation
+        else:
+            return annotation, tag
+
+
+def _compile_item(arguments: Sequence[Any], compiled: dict[type[BaseModel], ClassPlan]) -> FieldPlan:
+    if not arguments:
+        return FieldPlan("leaf", free=True, text=True)
+    return _compile_type(arguments[0], None, compiled)
+
+
+def _compile_leaf(annotation: Any) -> FieldPlan:
+    free = annotation is Any or annotation is object
+    secret = isinstance(annotation, type) and issubclass(annotation, (SecretStr, SecretBytes))
+    text = free or secret or (isinstance(annotation, type) and issubclass(annotation, str))
+    return FieldPlan("leaf", secret=secret, free=free, text=text, nullable=annotation in {None, type(None)})
+
+
+def _compile_union(
+    members: Sequence[Any], tag: str | None, compiled: dict[type[BaseModel], ClassPlan]
+) -> FieldPlan:
+    plans = [_compile_type(member, tag, compiled) for member in members]
+    nullable = any(plan.nullable for plan in plans)
+    real = [plan for plan in plans if not (plan.kind == "leaf" and plan.nullable and not plan.free)]
+    models = tuple(model for plan in real for model in plan.models)
+    inner_tag = tag or next((plan.tag for plan in real if plan.tag), None)
+    secret = any(plan.secret for plan in real)
+    text = any(plan.text for plan in real)
+    if models:
+        return FieldPlan(
+            "model",
+            models=models,
+            tag=inner_tag or _shared_tag(models),
+            nullable=nullable,
+            secret=secret,
+            text=text,
+        )
+    if len(real) == 1:
+        only = real[0]
+        only.nullable = only.nullable or nullable
+        return only
+    structured = next((plan for plan in real if plan.kind != "leaf"), None)
+    return FieldPlan(
+        structured.kind if structured else "leaf",
+        item=structured.item if structured else None,
+        nullable=nullable,
+        secret=secret,
+        free=any(plan.free for plan in real),
+        text=text,
+    )
+
+
+def _shared_tag(models: Sequence[ClassPlan]) -> str | None:
+    """A field that is a `Literal` in every member, with no value in two: a tag in all but name."""
+    if len(models) < 2:  # noqa: PLR2004 (a union has two members)
+        return None
+    for name in models[0].tag_values:
+        values = [plan.tag_values.get(name, frozenset()) for plan in models]
+        if all(values) and sum(map(len, values)) == len(frozenset().union(*values)):
+            return name
+    return None
+
+
+def _literal_values(annotation: Any) -> frozenset[object]:
+    if get_origin(annotation) is Annotated:
+        return _literal_values(get_args(annotation)[0])
+    return frozenset(get_args(annotation)) if get_origin(annotation) is Literal else frozenset()
+
+
+def _type_name(annotation: Any) -> str:
+    if get_origin(annotation) is None and isinstance(annotation, type):
+        return annotation.__name__
+    return str(annotation).replace("typing.", "").replace("NoneType", "None")

@@ -1,0 +1,96 @@
+"""Secrets never reach an output: which names hold one, and what is shown instead.
+
+A field is secret when its class says so (`SecretStr`, `SecretBytes`, the `secret` label). Where a
+class says nothing, and in free mappings, the *name* decides, by whole words, so that `api_key` is
+redacted and `tokenizer`, `max_tokens` and `key_prefix` are not. Text that is a URL loses its
+password and secret query parameters wherever it stands.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+REDACTED = "********"
+"""What is shown for a secret that is set. Sent back in an overlay, it means "keep what is there"."""
+
+_REDACTED_FORMS = frozenset({REDACTED, "*" * 10})
+
+_LAST_WORDS = frozenset(
+    {"apikey", "credential", "credentials", "passphrase", "passwd", "password", "pwd", "secret", "token"}
+)
+_LAST_PAIRS = frozenset(
+    {("access", "key"), ("api", "key"), ("connection", "string"), ("private", "key"), ("secret", "key")}
+)
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_USERINFO = re.compile(r"(?P<head>[A-Za-z][A-Za-z0-9+.-]*://[^\s/:@?#]*:)(?P<password>[^\s/?#]+)(?=@)")
+_QUERY = re.compile(r"(?P<head>[?&;](?P<name>[A-Za-z0-9_.-]+)=)(?P<value>[^&;#\s]+)")
+_QUERY_NAMES = frozenset({"auth", "key", "sig", "signature"})
+
+
+def names_secret(name: str) -> bool:
+    """Whether a field of this name holds a secret, judged by its last words.
+
+    >>> [name for name in ("api_key", "openaiApiKey", "hf-token", "tokenizer", "max_tokens",
+    ...                    "db_password", "aws_access_key_id") if names_secret(name)]
+    ['api_key', 'openaiApiKey', 'hf-token', 'db_password', 'aws_access_key_id']
+    """
+    words = [word.lower() for word in _WORD.findall(name)]
+    if words[-1:] == ["id"] and len(words) > 2:  # noqa: PLR2004 (aws_access_key_id, not token_id)
+        words.pop()
+        return tuple(words[-2:]) in _LAST_PAIRS
+    return bool(words) and (words[-1] in _LAST_WORDS or tuple(words[-2:]) in _LAST_PAIRS)
+
+
+def redact_text(text: str) -> str:
+    """The text without URL passwords and without secret query parameters.
+
+    >>> redact_text("postgresql://me:hunter2@db/x?sslmode=require&api_key=abc")
+    'postgresql://me:********@db/x?sslmode=require&api_key=********'
+    """
+    if "://" not in text:
+        return text
+    without_password = _USERINFO.sub(lambda match: match["head"] + REDACTED, text)
+    return _QUERY.sub(_redacted_parameter, without_password)
+
+
+def is_redacted(value: object) -> bool:
+    """Whether a value is what an output showed in place of a secret.
+
+    >>> is_redacted("********"), is_redacted("postgres://me:********@db/x"), is_redacted("")
+    (True, True, False)
+    """
+    if not isinstance(value, str):
+        return False
+    return value in _REDACTED_FORMS or ("://" in value and REDACTED in value)
+
+
+def redact_free(value: object, name: str = "") -> object:
+    """A copy of plain data with secrets redacted by name; for values that no class describes.
+
+    >>> redact_free({"headers": {"api_key": "abc", "n": 1}, "args": ["--token", "abc"]})
+    {'headers': {'api_key': '********', 'n': 1}, 'args': ['--token', '********']}
+    """
+    if isinstance(value, Mapping):
+        return {key: redact_free(inner, str(key)) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return _redacted_list(value, name)
+    if value is not None and value != "" and names_secret(name) and not isinstance(value, bool):
+        return REDACTED
+    return redact_text(value) if isinstance(value, str) else value
+
+
+def _redacted_list(items: list[object] | tuple[object, ...], name: str) -> list[object]:
+    shown: list[object] = []
+    option = ""
+    for item in items:
+        shown.append(redact_free(item, option or name))
+        option = item.lstrip("-") if isinstance(item, str) and item.startswith("-") else ""
+    return shown
+
+
+def _redacted_parameter(match: re.Match[str]) -> str:
+    name = match["name"]
+    if name.lower() in _QUERY_NAMES or names_secret(name):
+        return match["head"] + REDACTED
+    return match[0]
