@@ -1,0 +1,52 @@
+"""The plugin: Ollama as `inference/remote::ollama`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from stackconf import Issue, ProviderType, hookimpl
+
+if TYPE_CHECKING:
+    from stackconf import Applied, Hardware
+    from stackconf_ollama.config import OllamaConfig
+
+stackconf_api = 1
+
+provides = (
+    ProviderType(
+        "inference",
+        "remote::ollama",
+        "stackconf_ollama.config:OllamaConfig",
+        description="Models served by Ollama, on this machine or another",
+    ),
+)
+
+
+@hookimpl
+def default_config(hardware: Hardware) -> Mapping[str, object] | None:
+    """Context length and threads for a model on this machine. See `stackconf_ollama.defaults`."""
+    from stackconf_ollama.defaults import context_length, threads
+
+    derived = {"num_ctx": context_length(hardware), "num_thread": threads(hardware)}
+    return {name: value for name, value in derived.items() if value is not None} or None
+
+
+@hookimpl
+def validate_user_config(
+    user_config: Mapping[str, object], config: OllamaConfig, hardware: Hardware
+) -> Iterator[Issue]:
+    """What the class cannot see: another machine, another server, more threads than cores."""
+    from stackconf_ollama.validation import issues
+
+    return issues(user_config, config, hardware)
+
+
+@hookimpl
+def apply_config(config: OllamaConfig | None, previous: OllamaConfig | None) -> Applied | None:
+    """Load the model with the derived options; see `stackconf_ollama.loading`."""
+    from stackconf_ollama.loading import change, leave
+
+    if config is None:
+        return leave(previous) if previous is not None else None
+    return change(config, previous)

@@ -1,0 +1,102 @@
+"""What is wrong with a configuration beyond what its class can express."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from stackconf import Issue
+from stackconf_ollama.defaults import context_length, threads
+
+if TYPE_CHECKING:
+    from stackconf import Hardware
+    from stackconf_ollama.config import OllamaConfig
+
+
+def issues(user_config: Mapping[str, object], config: OllamaConfig, hardware: Hardware) -> Iterator[Issue]:
+    """Every warning about `config`; the addresses themselves were checked by the class."""
+    yield from _about_addresses(user_config, config)
+    if config.model is None:
+        yield from _about_unused(user_config)
+    elif is_this_machine(config.address):
+        yield from _about_threads(config, hardware)
+    else:
+        yield from _about_another_machine(user_config, config, hardware)
+
+
+def is_this_machine(address: str) -> bool:
+    """Whether an address certainly means this machine.
+
+    >>> is_this_machine("http://127.0.0.1:11434"), is_this_machine("http://gpu-box:11434")
+    (True, False)
+    """
+    host = (urlsplit(address).hostname or "").rstrip(".")
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        ip = ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    # Connecting to the unspecified address reaches this machine; OLLAMA_HOST is often 0.0.0.0.
+    return ip.is_loopback or ip.is_unspecified
+
+
+def _about_addresses(user_config: Mapping[str, object], config: OllamaConfig) -> Iterator[Issue]:
+    parts = urlsplit(config.address)
+    if parts.scheme.lower() == "http" and parts.port is None and "url" in user_config:
+        yield Issue(
+            "the address has no port, so port 80 is used",
+            level="warning",
+            path="url",
+            hint="Ollama itself listens on port 11434",
+        )
+    if config.has_credentials and not config.may_see_credentials:
+        yield Issue(
+            f"credentials are not sent to {config.address}, for base_url does not name that server",
+            level="warning",
+            path="url",
+            hint=f"an operator may set base_url to {config.openai_url}",
+        )
+    if config.base_url is not None and "url" not in user_config and not config.may_see_credentials:
+        yield Issue(
+            f"url ({config.address}) and base_url name two servers; url decides",
+            level="warning",
+            path="base_url",
+            hint="remove one of the two",
+        )
+
+
+def _about_unused(user_config: Mapping[str, object]) -> Iterator[Issue]:
+    options = ("num_ctx", "num_thread", "num_batch", "num_gpu", "keep_alive")
+    for name in options:
+        if user_config.get(name) is not None:
+            yield Issue("has no effect while no model is set", level="warning", path=name, hint="set model")
+
+
+def _about_threads(config: OllamaConfig, hardware: Hardware) -> Iterator[Issue]:
+    best = threads(hardware)
+    if best is not None and config.num_thread is not None and config.num_thread > best.value:
+        yield Issue(
+            f"{config.num_thread} threads wait for each other on this machine: {best.reason}",
+            level="warning",
+            path="num_thread",
+            hint=f"use at most {best.value}",
+        )
+
+
+def _about_another_machine(
+    user_config: Mapping[str, object], config: OllamaConfig, hardware: Hardware
+) -> Iterator[Issue]:
+    """Values that this machine's hardware gives, though the model runs elsewhere."""
+    derived = {"num_ctx": context_length(hardware), "num_thread": threads(hardware)}
+    for name, because in derived.items():
+        value = getattr(config, name)
+        if because is not None and name not in user_config and value == because.value:
+            yield Issue(
+                f"{value} follows from this machine's hardware, but Ollama runs at {config.address}",
+                level="warning",
+                path=name,
+                hint="set it for that machine, or to null to leave it to the server",
+            )
