@@ -280,6 +280,8 @@ def _compile_field(name: str, info: FieldInfo, compiled: dict[type[BaseModel], C
     labelled = extra.get("secret")
     by_name = plan.text and names_secret(name)
     plan.secret = labelled if isinstance(labelled, bool) else plan.secret or by_name
+    if plan.secret and plan.item is not None:
+        plan.item.secret = True
     plan.required = info.is_required()
     plan.description = info.description or ""
     plan.type_name = _type_name(info.annotation)

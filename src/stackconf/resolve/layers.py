@@ -9,12 +9,14 @@ associative except for that case. Layers are never changed; a result shares what
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from attrs import frozen
 
-from stackconf.fields import ClassPlan, FieldPlan
 from stackconf.redact import is_redacted, names_secret
+
+if TYPE_CHECKING:
+    from stackconf.fields import ClassPlan, FieldPlan
 
 Data: TypeAlias = Mapping[str, Any]
 Path: TypeAlias = tuple[str | int, ...]
@@ -76,8 +78,10 @@ def _merge_mapping(low: Data, high: Data, item: FieldPlan) -> Data:
     merged = dict(low)
     for key, value in high.items():
         below = merged.get(key)
-        both = isinstance(value, Mapping) and isinstance(below, Mapping)
-        merged[key] = _merge_values(below, value, item) if both else value
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            merged[key] = _merge_values(below, value, item)
+        else:
+            merged[key] = value
     return merged
 
 

@@ -1,0 +1,309 @@
+"""All or nothing: apply providers one after another, undo in reverse when one fails.
+
+Nothing here knows the store; the manager writes the attempt down before and the outcome after.
+A provider that cannot be reached has rejected nothing: it is `pending` and the rest goes on,
+unless the caller requires every provider to be healthy.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from threading import Thread
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from attrs import define, evolve, field, frozen
+
+from stackconf.errors import HookError
+from stackconf.redact import redact_text
+from stackconf.types import Applied
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from pydantic import BaseModel
+
+    from stackconf.plan import ProviderChange
+    from stackconf.registry.hooks import OwnerHooks
+
+State: TypeAlias = Literal["applied", "pending", "failed", "rolled_back", "unknown", "not_attempted"]
+"""`unknown`: its undo failed, so nobody can say what it runs with."""
+
+_GRACE = 5.0  # a coroutine that blocks its loop is given up on after the deadline and this
+
+StepName: TypeAlias = Literal["apply", "check", "undo"]
+
+APPLY_SECONDS = 300.0
+"""How long one provider's apply, check or undo may take; `STACKCONF_APPLY_TIMEOUT` overrides."""
+
+
+@frozen(eq=False)
+class Step:
+    """One provider's turn: its change, the hooks that make it, and the configurations."""
+
+    change: ProviderChange
+    hooks: OwnerHooks | None
+    config: BaseModel | None = field(repr=False)
+    previous: BaseModel | None = field(repr=False)
+
+
+@frozen
+class Outcome:
+    """How one provider fared. `detail` is what its plugin said, `error` what went wrong."""
+
+    provider: str
+    kind: str
+    state: State
+    detail: str = ""
+    error: str = ""
+    seconds: float = 0.0
+
+
+@frozen
+class Report:
+    """How an apply went, provider by provider in the order of the plan."""
+
+    state: Literal["applied", "pending", "failed", "nothing"]
+    outcomes: tuple[Outcome, ...] = ()
+    revision: int = 0
+    attempt: int = 0
+
+    def of(self, state: State) -> tuple[Outcome, ...]:
+        """The outcomes in one state."""
+        return tuple(outcome for outcome in self.outcomes if outcome.state == state)
+
+
+@frozen
+class Progress:
+    """A step that begins or ends: `seconds` is `None` at its beginning."""
+
+    provider: str
+    step: StepName
+    seconds: float | None = None
+
+
+Observer: TypeAlias = Callable[[Progress], None]
+
+
+@define
+class _Done:
+    """A provider that was applied, and how to take it back."""
+
+    index: int
+    applied: Applied
+
+
+class _Late(Exception):
+    """A plugin's function did not come back before the deadline."""
+
+
+class _Unhealthy(Exception):
+    """A check found something wrong, or a provider that must be healthy is out of reach."""
+
+
+def apply_seconds() -> float:
+    """The deadline of one step of one provider, in seconds."""
+    try:
+        return float(os.environ.get("STACKCONF_APPLY_TIMEOUT", "") or APPLY_SECONDS)
+    except ValueError:
+        return APPLY_SECONDS
+
+
+class Transaction:
+    """One apply over a sequence of steps.
+
+    Call `run` once. Interrupted by the user (`KeyboardInterrupt`), it undoes what it did and
+    raises again.
+    """
+
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        *,
+        require_healthy: bool = False,
+        seconds: float | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        self._steps = steps
+        self._require_healthy = require_healthy
+        self._seconds = apply_seconds() if seconds is None else seconds
+        self._observe = observer or (lambda _progress: None)
+        self._calls = _Calls(self._seconds)
+        self._done: list[_Done] = []
+        self._outcomes = [
+            Outcome(step.change.provider.key, step.change.kind, "not_attempted") for step in steps
+        ]
+
+    def run(self) -> Report:
+        """Apply every step, or none."""
+        try:
+            return self._run()
+        finally:
+            self._calls.close()
+
+    def _run(self) -> Report:
+        for index, step in enumerate(self._steps):
+            started = monotonic()
+            try:
+                outcome = self._apply(index, step)
+            except (HookError, _Unhealthy) as error:
+                self._fail(index, str(error), monotonic() - started)
+                return Report("failed", tuple(self._outcomes))
+            except BaseException:
+                self._fail(index, "interrupted", monotonic() - started)
+                raise
+            self._outcomes[index] = evolve(outcome, seconds=monotonic() - started)
+        if not self._steps:
+            return Report("nothing")
+        pending = any(outcome.state == "pending" for outcome in self._outcomes)
+        return Report("pending" if pending else "applied", tuple(self._outcomes))
+
+    def _apply(self, index: int, step: Step) -> Outcome:
+        outcome = self._outcomes[index]
+        if step.hooks is None or not step.hooks.implements("apply_config"):
+            return evolve(outcome, state="applied", detail="its plugin has nothing to apply; recorded")
+        applied = self._call_hook(step)
+        if applied.pending is not None:
+            reason = redact_text(applied.pending)
+            if self._require_healthy:
+                raise _Unhealthy(f"not healthy: {reason}")
+            return evolve(outcome, state="pending", detail=applied.detail, error=reason)
+        self._done.append(_Done(index, applied))
+        self._check(step, applied)
+        return evolve(outcome, state="applied", detail=redact_text(applied.detail))
+
+    def _call_hook(self, step: Step) -> Applied:
+        hooks = step.hooks
+        assert hooks is not None  # noqa: S101 (asked before)
+        provider = step.change.provider
+        with _Timed(self._observe, provider.key, "apply"):
+            try:
+                result = self._calls.call(lambda: hooks.apply_config(provider, step.config, step.previous))
+            except _Late as error:
+                problem = f"did not answer within {self._seconds:g} s"
+                raise hooks.owner.failed("apply_config", problem, provider.key) from error
+        return result if isinstance(result, Applied) else Applied()
+
+    def _check(self, step: Step, applied: Applied) -> None:
+        if applied.check is None:
+            return
+        with _Timed(self._observe, step.change.provider.key, "check"):
+            wrong = self._guarded(applied.check)
+        if wrong is not None:
+            raise _Unhealthy(f"check failed: {wrong}")
+
+    def _fail(self, index: int, error: str, seconds: float) -> None:
+        failed = self._outcomes[index]
+        self._outcomes[index] = evolve(failed, state="failed", error=redact_text(error), seconds=seconds)
+        while self._done:
+            self._undo(self._done.pop(), index)
+
+    def _undo(self, done: _Done, failed: int) -> None:
+        outcome = self._outcomes[done.index]
+        if done.applied.undo is None:
+            problem = "its plugin gave no undo"
+        else:
+            with _Timed(self._observe, outcome.provider, "undo"):
+                problem = self._guarded(done.applied.undo, result_is_problem=False) or ""
+        if problem:
+            text = f"undo failed: {redact_text(problem)}"
+            error = f"{outcome.error}; {text}" if outcome.error else text
+            self._outcomes[done.index] = evolve(outcome, state="unknown", error=error)
+        elif done.index != failed:
+            self._outcomes[done.index] = evolve(outcome, state="rolled_back")
+
+    def _guarded(self, function: Callable[[], Any], *, result_is_problem: bool = True) -> str | None:
+        """What went wrong in a plugin's check or undo, or `None`."""
+        try:
+            result = self._calls.call(function)
+        except _Late:
+            return f"no answer within {self._seconds:g} s"
+        except (Exception, SystemExit) as error:  # noqa: BLE001 (a plugin's; it becomes the report)
+            return redact_text(f"{type(error).__name__}: {' '.join(str(error).split())}")
+        return str(result) if result_is_problem and result is not None else None
+
+
+class _Timed:
+    """Tells the observer when a step begins and how long it took."""
+
+    def __init__(self, observe: Observer, provider: str, step: StepName) -> None:
+        self._observe, self._provider, self._step = observe, provider, step
+
+    def __enter__(self) -> None:
+        self._started = monotonic()
+        self._observe(Progress(self._provider, self._step))
+
+    def __exit__(self, *_: object) -> None:
+        self._observe(Progress(self._provider, self._step, monotonic() - self._started))
+
+
+class _Calls:
+    """Calls plugins' functions, sync or async, each with a deadline.
+
+    All awaitables of one transaction run on one event loop, so that what `apply_config` opened
+    its `undo` can close. The loop exists only if something is async.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def call(self, function: Callable[[], Any]) -> Any:
+        """The result, awaited if need be. Raises `_Late` after the deadline."""
+        result = self._in_thread(function)
+        return self._await(result) if inspect.isawaitable(result) else result
+
+    def close(self) -> None:
+        """Stop the event loop, if there is one."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._loop = None
+
+    def _in_thread(self, function: Callable[[], Any]) -> Any:
+        box: dict[str, Any] = {}
+
+        def run() -> None:
+            try:
+                box["result"] = function()
+            except BaseException as error:  # noqa: BLE001 (raised again by the thread that waits)
+                box["error"] = error
+
+        thread = Thread(target=run, name="stackconf-apply", daemon=True)
+        thread.start()
+        thread.join(self._seconds)
+        if thread.is_alive():
+            raise _Late
+        if "error" in box:
+            raise box["error"]
+        return box["result"]
+
+    def _await(self, awaitable: Awaitable[Any]) -> Any:
+        import asyncio
+
+        async def waiting() -> Any:
+            task = asyncio.ensure_future(awaitable)
+            done, _ = await asyncio.wait({task}, timeout=self._seconds)
+            if not done:
+                task.cancel()
+                raise _Late
+            return task.result()
+
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            Thread(target=_run_loop, args=(self._loop,), name="stackconf-loop", daemon=True).start()
+        future = asyncio.run_coroutine_threadsafe(waiting(), self._loop)
+        try:
+            return future.result(self._seconds + _GRACE)
+        except TimeoutError as error:
+            if future.done():
+                raise
+            raise _Late from error
+
+
+def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
+    try:
+        loop.run_forever()
+    finally:
+        loop.close()

@@ -1,0 +1,263 @@
+"""What would change, and at what cost: the effective configuration against what is applied.
+
+A plan is plain data made by pure functions. It carries what it was made from (revision, stack
+file digest, hardware fingerprint), so that apply can refuse it when any of them has moved.
+Secrets stand in it as keyed digests, enough to see *that* one changed and never what it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from attrs import frozen
+
+from stackconf.fields import labels_at
+from stackconf.redact import REDACTED, redact_text
+from stackconf.resolve.layers import Path, dotted, value_at
+from stackconf.resolve.origins import origin_of
+from stackconf.resolve.render import SHOWN, Renderer
+from stackconf.types import Issue, LayerName, Provider, UpdateClass
+
+if TYPE_CHECKING:
+    from stackconf.resolve.resolve import Resolved
+    from stackconf.stackfile.model import StackFile
+
+Kind: TypeAlias = Literal["join", "change", "leave"]
+Snapshot: TypeAlias = Mapping[str, Any]
+Digest: TypeAlias = Callable[[str], str]
+
+SECRET = "$secret"  # noqa: S105 (the key that marks a digest)
+_COST: dict[UpdateClass, int] = {"in_place": 0, "reload": 1, "restart": 2}
+
+
+@frozen
+class FieldChange:
+    """One leaf that would change. Values are redacted; `before` is `None` for a joining provider."""
+
+    path: str
+    before: object
+    after: object
+    update: UpdateClass
+    layer: LayerName
+    source: str
+    reason: str = ""
+
+
+@frozen
+class ProviderChange:
+    """What would happen to one provider.
+
+    `update` is the costliest update class among its fields. A joining provider lists every field
+    that some layer set; what the class itself gives is counted in `class_defaults`.
+    """
+
+    provider: Provider
+    kind: Kind
+    update: UpdateClass
+    fields: tuple[FieldChange, ...] = ()
+    class_defaults: int = 0
+
+
+@frozen
+class Plan:
+    """Everything that an apply would do, in the order in which it would."""
+
+    base_revision: int
+    stack_digest: str
+    hardware_fingerprint: str
+    changes: tuple[ProviderChange, ...] = ()
+    unchanged: tuple[str, ...] = ()
+    issues: tuple[Issue, ...] = ()
+
+    @property
+    def errors(self) -> tuple[Issue, ...]:
+        """The issues that stop an apply."""
+        return tuple(issue for issue in self.issues if issue.level == "error")
+
+    def __bool__(self) -> bool:
+        """Whether anything would change."""
+        return bool(self.changes)
+
+
+@frozen
+class AppliedRecord:
+    """What the store knows to be applied to one provider."""
+
+    provider: Provider
+    revision: int
+    snapshot: Snapshot
+
+
+def digester(key: bytes) -> Digest:
+    """Digests of secrets, keyed by the store's own random key, so that equal secrets in two
+    stores, or a dictionary of likely ones, cannot be compared.
+    """
+
+    def digest(secret: str) -> str:
+        return hashlib.blake2b(secret.encode(), key=key, digest_size=16).hexdigest()
+
+    return digest
+
+
+def snapshot(resolved: Resolved, digest: Digest) -> Snapshot:
+    """A provider's effective configuration as it is kept and compared: no secret in the clear."""
+    if resolved.config is None:
+        return {}
+
+    def secret(text: str) -> object:
+        return {SECRET: digest(text), "shown": REDACTED}
+
+    def url(text: str) -> object:
+        shown = redact_text(text)
+        return text if shown == text else {SECRET: digest(text), "shown": shown}
+
+    return Renderer(secret=secret, url=url).render(resolved.config)
+
+
+def make_plan(
+    resolved: Mapping[str, Resolved],
+    applied: Mapping[str, AppliedRecord],
+    *,
+    digest: Digest,
+    base_revision: int,
+    stack: StackFile | None,
+    hardware_fingerprint: str,
+    issues: Sequence[Issue] = (),
+) -> Plan:
+    """The plan from what is applied to what is resolved, dependencies first, leavers last."""
+    changes: dict[str, ProviderChange] = {}
+    unchanged: list[str] = []
+    for key, each in resolved.items():
+        if each.config is None:
+            continue
+        change = _change_of(each, applied.get(key), digest, stack)
+        if change is None:
+            unchanged.append(key)
+        else:
+            changes[key] = change
+    leaving = [
+        ProviderChange(record.provider, "leave", "restart")
+        for key, record in applied.items()
+        if key not in resolved
+    ]
+    ordered, cycle = _in_dependency_order(changes, resolved)
+    return Plan(
+        base_revision,
+        stack.digest if stack else "",
+        hardware_fingerprint,
+        (*ordered, *leaving),
+        tuple(unchanged),
+        (*issues, *cycle),
+    )
+
+
+def _change_of(
+    resolved: Resolved, record: AppliedRecord | None, digest: Digest, stack: StackFile | None
+) -> ProviderChange | None:
+    if record is not None and record.provider.provider_type != resolved.provider.provider_type:
+        record = None
+    if record is None:
+        return _joining(resolved, stack)
+    now = snapshot(resolved, digest)
+    if now == record.snapshot:
+        return None
+    paths = [path for path in _paths(record.snapshot, now) if _at(record.snapshot, path) != _at(now, path)]
+    fields = tuple(_field_change(resolved, path, record.snapshot, now, stack) for path in paths)
+    return ProviderChange(resolved.provider, "change", _costliest(fields), fields)
+
+
+def _joining(resolved: Resolved, stack: StackFile | None) -> ProviderChange:
+    assert resolved.config is not None  # noqa: S101 (only resolved providers are planned)
+    shown = SHOWN.render(resolved.config)
+    fields = []
+    untouched = 0
+    for path in _paths(shown, {}):
+        origin = origin_of(resolved, path, value_at(shown, path), stack)
+        if origin.layer == "class":
+            untouched += 1
+            continue
+        fields.append(
+            FieldChange(
+                origin.path, None, origin.value, origin.update, origin.layer, origin.source, origin.reason
+            )
+        )
+    return ProviderChange(resolved.provider, "join", "restart", tuple(fields), untouched)
+
+
+def _field_change(
+    resolved: Resolved, path: Path, before: Snapshot, now: Snapshot, stack: StackFile | None
+) -> FieldChange:
+    after = _shown(_at(now, path))
+    assert resolved.plan is not None  # noqa: S101 (only resolved providers are planned)
+    if value_at(now, path, _NOTHING) is _NOTHING:
+        labels = labels_at(resolved.plan, path, now)
+        return FieldChange(
+            dotted(path), _shown(_at(before, path)), None, labels.update, "class", "no layer gives it now"
+        )
+    origin = origin_of(resolved, path, after, stack)
+    return FieldChange(
+        origin.path,
+        _shown(_at(before, path)),
+        after,
+        origin.update,
+        origin.layer,
+        origin.source,
+        origin.reason,
+    )
+
+
+_NOTHING: Any = object()
+
+
+def _at(data: Snapshot, path: Path) -> Any:
+    return value_at(data, path, None)
+
+
+def _shown(value: Any) -> Any:
+    return value["shown"] if isinstance(value, Mapping) and SECRET in value else value
+
+
+def _paths(*snapshots: Snapshot) -> list[Path]:
+    """The leaf paths of all the snapshots, each once, in order of appearance."""
+    found: dict[Path, None] = {}
+    for each in snapshots:
+        found.update(dict.fromkeys(_leaf_paths(each, ())))
+    return [path for path in found if not any(other[: len(path)] == path for other in found if other != path)]
+
+
+def _leaf_paths(data: Any, above: Path) -> Iterator[Path]:
+    if isinstance(data, Mapping) and SECRET not in data and (data or not above):
+        for key, value in data.items():
+            yield from _leaf_paths(value, (*above, key))
+    elif above:
+        yield above
+
+
+def _costliest(fields: Sequence[FieldChange]) -> UpdateClass:
+    return max((change.update for change in fields), key=_COST.__getitem__, default="restart")
+
+
+def _in_dependency_order(
+    changes: Mapping[str, ProviderChange], resolved: Mapping[str, Resolved]
+) -> tuple[list[ProviderChange], list[Issue]]:
+    """Providers after those of the apis they depend on; otherwise in the stack file's order."""
+    needs: dict[str, set[str]] = {}
+    for key in changes:
+        owned = resolved[key].owned
+        api = resolved[key].provider.api
+        needs.setdefault(api, set()).update(owned.kind.api_dependencies if owned else ())
+    try:
+        apis = list(TopologicalSorter(needs).static_order())
+    except CycleError as error:
+        circle = " -> ".join(error.args[1])
+        issue = Issue(
+            f"the apis depend on each other in a circle ({circle}); applied in the stack file's order",
+            level="warning",
+            code="dependency-cycle",
+        )
+        return list(changes.values()), [issue]
+    rank = {api: number for number, api in enumerate(apis)}
+    return sorted(changes.values(), key=lambda change: rank[change.provider.api]), []

@@ -1,0 +1,292 @@
+"""pluggy, addressed: one small plugin manager for each owner of provider types.
+
+An owner's manager holds the owner and the cross-cutting plugins, so a call reaches nobody else
+and its cost does not grow with the number of types. Ordering, wrappers and tracing are pluggy's.
+Every failure is turned into a `HookError` that names the plugin.
+"""
+
+from __future__ import annotations
+
+import inspect
+from types import ModuleType, SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+from attrs import frozen
+
+from stackconf import hookspecs
+from stackconf.errors import HookError, PluginLoadError
+from stackconf.redact import redact_text
+from stackconf.suggest import did_you_mean
+from stackconf.types import Applied, Issue
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Iterable, Mapping, Sequence
+
+    from pydantic import BaseModel
+
+    from stackconf.hardware.facts import Hardware
+    from stackconf.types import Provider, ProviderType
+
+HOOKS = ("discover_hardware", "default_config", "validate_user_config", "apply_config")
+PROVIDER_HOOKS = HOOKS[1:]
+_SPECS = SimpleNamespace(**{name: getattr(hookspecs, name) for name in HOOKS})
+_MARK = f"{hookspecs.PROJECT}_impl"
+
+
+@frozen(eq=False)
+class Plugin:
+    """A loaded plugin and where it came from."""
+
+    name: str
+    implementation: object
+    distribution: str = ""
+    version: str = ""
+    provides: tuple[ProviderType, ...] = ()
+
+    def failed(self, hook: str, problem: str, provider: str = "") -> HookError:
+        """A `HookError` that blames this plugin."""
+        return HookError(
+            hook,
+            self.name,
+            problem,
+            distribution=self.distribution,
+            version=self.version,
+            provider=provider,
+        )
+
+
+class HookManager(pluggy.PluginManager):
+    """A plugin manager that looks only at what can be a hook, and says early what cannot work."""
+
+    def __init__(self) -> None:
+        super().__init__(hookspecs.PROJECT)
+        self.add_hookspecs(_SPECS)
+
+    def parse_hookspec_opts(self, module_or_class: Any, name: str) -> Any:
+        """The options of a hook specification; names with an underscore are none."""
+        return None if name.startswith("_") else super().parse_hookspec_opts(module_or_class, name)
+
+    def parse_hookimpl_opts(self, plugin: Any, name: str) -> Any:
+        """The options of a marked function. Looked up without running any descriptor.
+
+        pluggy looks at every attribute statically, 9 times slower; a plugin's hooks are plain
+        functions of a module, a class or an instance, so its dictionaries say enough.
+        """
+        if name.startswith("_"):
+            return None
+        function = _static(plugin, name)
+        options = getattr(function, _MARK, None)
+        if not isinstance(options, dict):
+            return None
+        _check_implementation(options.get("specname") or name, function, options)
+        return options
+
+
+def _static(plugin: object, name: str) -> object:
+    if isinstance(plugin, ModuleType):
+        return plugin.__dict__.get(name)
+    own = getattr(plugin, "__dict__", {}).get(name)
+    if own is not None:
+        return own
+    for base in type(plugin).__mro__:
+        if name in base.__dict__:
+            found = base.__dict__[name]
+            return found.__func__ if isinstance(found, (staticmethod, classmethod)) else found
+    return None
+
+
+def _check_implementation(hook: str, function: Any, options: Mapping[str, Any]) -> None:
+    if hook not in HOOKS:
+        if options.get("optionalhook"):
+            return
+        advice = did_you_mean(hook, HOOKS) or f"the hooks are {', '.join(HOOKS)}"
+        raise ValueError(f"implements the unknown hook `{hook}`; {advice}")
+    wrapper = options.get("wrapper") or options.get("hookwrapper")
+    if hook == "apply_config" and wrapper:
+        raise ValueError("wraps `apply_config`; it may be async, so a wrapper would see no result")
+    asynchronous = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+    if asynchronous and hook != "apply_config":
+        raise ValueError(f"`{hook}` is async; only `apply_config` may be")
+    code = getattr(function, "__code__", None)
+    if code is not None and code.co_kwonlyargcount:
+        raise ValueError(f"`{hook}` has keyword-only arguments; pluggy passes none, so make them plain")
+
+
+def plugin_from(name: str, implementation: object, *, distribution: str = "", version: str = "") -> Plugin:
+    """The object as a plugin, its declarations checked. Raises `PluginLoadError`."""
+
+    def refuse(problem: str) -> PluginLoadError:
+        return PluginLoadError(name, problem, distribution=distribution, version=version)
+
+    api = getattr(implementation, "stackconf_api", hookspecs.API_VERSION)
+    if api not in hookspecs.SUPPORTED_API_VERSIONS:
+        known = ", ".join(map(str, sorted(hookspecs.SUPPORTED_API_VERSIONS)))
+        raise refuse(
+            f"is written for stackconf api {api!r}, and this stackconf serves {known}; update one of them"
+        )
+    provides = getattr(implementation, "provides", ())
+    if not isinstance(provides, (list, tuple)) or not all(_is_type(entry) for entry in provides):
+        raise refuse("`provides` is not a sequence of ProviderType")
+    if type(implementation).__hash__ is None:
+        raise refuse("its object is not hashable; use a plain class, or attrs with eq=False")
+    return Plugin(name, implementation, distribution, version, tuple(provides))
+
+
+def _is_type(entry: object) -> bool:
+    from stackconf.types import ProviderType
+
+    return isinstance(entry, ProviderType)
+
+
+class OwnerHooks:
+    """The hooks of one owner, as its providers see them: the owner's and the cross-cutting ones."""
+
+    def __init__(self, owner: Plugin, cross_cutting: Sequence[Plugin] = ()) -> None:
+        self.owner = owner
+        self.calling = ""
+        """The hook that runs now; read by whoever finds that it hangs."""
+        self._plugins: dict[int, Plugin] = {}
+        self._manager = HookManager()
+        for plugin in (*cross_cutting, owner):
+            register(self._manager, plugin)
+            self._plugins[id(plugin.implementation)] = plugin
+        hook = self._manager.hook
+        self._default = hook.default_config
+        self._validate = hook.validate_user_config
+        self._apply = hook.apply_config
+
+    def default_config(self, provider: Provider, hardware: Hardware) -> Mapping[str, object] | None:
+        """What the plugins derive from the hardware, reasons included. Raises `HookError`."""
+        self.calling = "default_config"
+        try:
+            result = self._default(provider=provider, hardware=hardware)
+        except (Exception, SystemExit) as error:
+            raise self._blamed(self._default, error, provider) from error
+        if result is None or type(result) is dict or _is_mapping(result):
+            return result  # type: ignore[no-any-return]
+        problem = f"returned {type(result).__name__}, not a mapping of field names to values"
+        raise self.owner.failed("default_config", problem, provider.key)
+
+    def validate_user_config(
+        self,
+        provider: Provider,
+        user_config: Mapping[str, object],
+        config: BaseModel,
+        hardware: Hardware,
+    ) -> tuple[list[Issue], list[HookError]]:
+        """What every plugin finds wrong, and the errors of those that failed to say."""
+        self.calling = "validate_user_config"
+        arguments = {"provider": provider, "user_config": user_config, "config": config, "hardware": hardware}
+        try:
+            answers = self._validate(**arguments)
+            if not answers:
+                return [], []
+            return [issue for answer in answers for issue in self._checked(answer, provider)], []
+        except (Exception, SystemExit):  # noqa: BLE001 (each plugin is called again, apart, and blamed)
+            return self._validate_apart(provider, arguments)
+
+    def apply_config(
+        self, provider: Provider, config: BaseModel | None, previous: BaseModel | None
+    ) -> Applied | Awaitable[Applied | None] | None:
+        """What the plugin did, perhaps still to be awaited. Raises `HookError`."""
+        self.calling = "apply_config"
+        try:
+            result = self._apply(provider=provider, config=config, previous=previous)
+        except (Exception, SystemExit) as error:
+            raise self._blamed(self._apply, error, provider) from error
+        if inspect.isawaitable(result):
+            return self._awaited(result, provider)
+        return self._as_applied(result, provider)
+
+    def implements(self, hook: str) -> bool:
+        """Whether the owner or a cross-cutting plugin implements the hook."""
+        return bool(getattr(self._manager.hook, hook).get_hookimpls())
+
+    async def _awaited(self, result: Awaitable[Any], provider: Provider) -> Applied | None:
+        try:
+            return self._as_applied(await result, provider)
+        except HookError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise self._blamed(self._apply, error, provider) from error
+
+    def _as_applied(self, result: object, provider: Provider) -> Applied | None:
+        if result is None or isinstance(result, Applied):
+            return result
+        problem = f"returned {type(result).__name__}, not Applied"
+        raise self.owner.failed("apply_config", problem, provider.key)
+
+    def _checked(self, answer: Iterable[object], provider: Provider) -> list[Issue]:
+        issues: list[Issue] = []
+        for issue in answer:
+            if not isinstance(issue, Issue):
+                raise self.owner.failed(
+                    "validate_user_config", f"gave {type(issue).__name__}, not Issue", provider.key
+                )
+            issues.append(issue)
+        return issues
+
+    def _validate_apart(
+        self, provider: Provider, arguments: Mapping[str, object]
+    ) -> tuple[list[Issue], list[HookError]]:
+        issues: list[Issue] = []
+        errors: list[HookError] = []
+        implementations = [plugin.implementation for plugin in self._plugins.values()]
+        for plugin in self._plugins.values():
+            others = [each for each in implementations if each is not plugin.implementation]
+            caller = self._manager.subset_hook_caller("validate_user_config", others)
+            try:
+                for answer in caller(**arguments):
+                    issues.extend(self._checked(answer, provider))
+            except HookError as error:
+                errors.append(plugin.failed(error.hook, error.problem, provider.key))
+            except (Exception, SystemExit) as error:
+                failure = plugin.failed("validate_user_config", _raised(error), provider.key)
+                failure.__cause__ = error
+                errors.append(failure)
+        return issues, errors
+
+    def _blamed(self, caller: pluggy.HookCaller, error: BaseException, provider: Provider) -> HookError:
+        codes = {
+            getattr(impl.function, "__code__", None): self._plugins.get(id(impl.plugin), self.owner)
+            for impl in caller.get_hookimpls()
+        }
+        culprit = self.owner
+        trace = error.__traceback__
+        while trace is not None:
+            culprit = codes.get(trace.tb_frame.f_code, culprit)
+            trace = trace.tb_next
+        return culprit.failed(caller.name, _raised(error), provider.key)
+
+
+def register(manager: pluggy.PluginManager, plugin: Plugin) -> None:
+    """Register a plugin; what pluggy or the checks refuse is a `PluginLoadError`."""
+    try:
+        manager.register(plugin.implementation, name=plugin.name)
+    except (pluggy.PluginValidationError, ValueError) as error:
+        problem = " ".join(str(error).split())
+        raise PluginLoadError(
+            plugin.name, problem, distribution=plugin.distribution, version=plugin.version
+        ) from error
+
+
+def implements_provider_hooks(implementation: object) -> bool:
+    """Whether a plugin object has a hook that is called for providers."""
+    return any(
+        (options := getattr(_static(implementation, name), _MARK, None)) is not None
+        and (options.get("specname") or name) in PROVIDER_HOOKS
+        for name in dir(implementation)
+        if not name.startswith("_")
+    )
+
+
+def _raised(error: BaseException) -> str:
+    text = redact_text(" ".join(str(error).split()))
+    return f"raised {type(error).__name__}" + (f": {text}" if text else "")
+
+
+def _is_mapping(value: object) -> bool:
+    from collections.abc import Mapping
+
+    return isinstance(value, Mapping)

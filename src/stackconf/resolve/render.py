@@ -1,0 +1,125 @@
+"""A config object as plain JSON data: for people (redacted), for users (their fields), to compare.
+
+Every way out of a config object goes through `Renderer`, so no output can forget a secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from attrs import frozen
+from pydantic import BaseModel, RootModel, SecretBytes, SecretStr
+from pydantic_core import to_jsonable_python
+
+from stackconf.fields import ClassPlan, FieldPlan, plan_of
+from stackconf.redact import REDACTED, names_secret, redact_text
+
+
+def _redact(_value: str) -> object:
+    return REDACTED
+
+
+@frozen
+class Renderer:
+    """How a config object becomes plain data.
+
+    `secret` gives what stands for a secret that is set (an unset or empty one stays as it is),
+    `url` what stands for text with a password in it. With `users_only`, fields that a user may
+    not see are left out, and with them the models that have none.
+    """
+
+    secret: Callable[[str], object] = _redact
+    url: Callable[[str], object] = redact_text
+    users_only: bool = False
+
+    def render(self, config: BaseModel) -> dict[str, Any]:
+        """The config as a mapping by field name, JSON types only.
+
+        >>> from stackconf.fields import user_field
+        >>> class Config(BaseModel):
+        ...     url: str = user_field("http://me:pw@localhost")
+        ...     api_key: SecretStr = SecretStr("abc")
+        >>> Renderer().render(Config())
+        {'url': 'http://me:********@localhost', 'api_key': '********'}
+        >>> Renderer(users_only=True).render(Config())
+        {'url': 'http://me:********@localhost'}
+        """
+        return self._model(config, plan_of(type(config)), seen=not self.users_only)
+
+    def _model(self, config: BaseModel, plan: ClassPlan, *, seen: bool) -> dict[str, Any]:
+        data: dict[str, Any] = {}
+        for name, field in plan.fields.items():
+            value = getattr(config, name, None)
+            visible = seen if field.user is None or not self.users_only else field.user
+            if visible:
+                data[name] = self._value(value, field, name)
+            elif inner := self._labelled_inside(value, field):
+                data[name] = inner
+        if seen:
+            for name, value in (config.model_extra or {}).items():
+                data[name] = self._value(value, None, name)
+        return data
+
+    def _labelled_inside(self, value: Any, field: FieldPlan) -> dict[str, Any]:
+        """The visible part of a field that is not itself visible; lists have none."""
+        if isinstance(value, BaseModel) and not isinstance(value, RootModel):
+            return self._model(value, plan_of(type(value)), seen=False)
+        if isinstance(value, Mapping) and field.item is not None:
+            if field.item.user:
+                return {str(key): self._value(inner, field.item, str(key)) for key, inner in value.items()}
+            inside = {str(key): self._labelled_inside(inner, field.item) for key, inner in value.items()}
+            return {key: inner for key, inner in inside.items() if inner}
+        return {}
+
+    def _value(self, value: Any, field: FieldPlan | None, name: str) -> Any:
+        if isinstance(value, RootModel):
+            value = value.root
+        if value is None or isinstance(value, (bool, int, float)):
+            return self._secret_number(value, field)
+        if isinstance(value, BaseModel):
+            return self._model(value, plan_of(type(value)), seen=True)
+        if isinstance(value, Mapping):
+            return self._mapping(value, field)
+        if isinstance(value, (list, tuple, set, frozenset)):
+            return self._list(value, field, name)
+        return self._text(value, field, name)
+
+    def _mapping(self, value: Mapping[Any, Any], field: FieldPlan | None) -> dict[str, Any]:
+        item = field.item if field else None
+        return {str(key): self._value(inner, item, str(key)) for key, inner in value.items()}
+
+    def _list(self, value: Any, field: FieldPlan | None, name: str) -> list[Any]:
+        item = field.item if field else None
+        rendered = []
+        option = ""
+        ordered = sorted(value, key=str) if isinstance(value, (set, frozenset)) else value
+        for inner in ordered:
+            rendered.append(self._value(inner, item, option or name))
+            option = inner.lstrip("-") if isinstance(inner, str) and inner.startswith("-") else ""
+        return rendered
+
+    def _secret_number(self, value: Any, field: FieldPlan | None) -> Any:
+        if field is not None and field.secret and value is not None and not isinstance(value, bool):
+            return self.secret(str(value))
+        return to_jsonable_python(value, inf_nan_mode="strings")
+
+    def _text(self, value: Any, field: FieldPlan | None, name: str) -> Any:
+        if isinstance(value, (SecretStr, SecretBytes)):
+            revealed = value.get_secret_value()
+            text = revealed if isinstance(revealed, str) else revealed.decode("utf-8", "replace")
+            return self.secret(text) if text else text
+        plain = to_jsonable_python(value, fallback=str)
+        if not isinstance(plain, str):
+            return plain
+        by_name = field is None or field.free or field.kind != "leaf"
+        if plain and ((field is not None and field.secret) or (by_name and names_secret(name))):
+            return self.secret(plain)
+        return self.url(plain)
+
+
+SHOWN = Renderer()
+"""Everything, for people."""
+
+USERS = Renderer(users_only=True)
+"""The fields that users may see."""

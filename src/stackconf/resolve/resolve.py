@@ -1,0 +1,197 @@
+"""Layers become one effective configuration: pure, deterministic, one provider at a time.
+
+Class defaults < hardware defaults < stack file < assigned configurations. Layers are merged by
+the class's plan, validated once, and kept, so that `origins` can say later where a value is from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from attrs import field, frozen
+from pydantic import ValidationError
+
+from stackconf.errors import HookError, PluginLoadError
+from stackconf.fields import ClassPlan, plan_of
+from stackconf.registry.registry import Missing, Owned
+from stackconf.resolve.blame import Blame, unknown_field_issues
+from stackconf.resolve.layers import (
+    EMPTY,
+    Data,
+    Dropped,
+    canonical,
+    merge,
+    over_class_defaults,
+    project,
+)
+from stackconf.resolve.references import settle_environment, settle_references
+from stackconf.types import Because, Issue
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from stackconf.hardware.facts import Hardware
+    from stackconf.registry.registry import Registry
+    from stackconf.stackfile.model import ProviderEntry, StackFile
+    from stackconf.types import Provider
+
+
+@frozen
+class Overlay:
+    """What one assigned configuration says about one provider, as it was registered."""
+
+    name: str
+    revision: int
+    values: Data
+
+
+@frozen
+class TakenOverlay:
+    """An overlay after projection: what of it counts, and what was dropped."""
+
+    overlay: Overlay
+    values: Data
+    dropped: tuple[Dropped, ...] = ()
+
+
+@frozen(eq=False)
+class Resolved:
+    """One provider's effective configuration with the layers that made it.
+
+    `config` is `None` where the provider cannot be resolved; `issues` say why.
+    """
+
+    provider: Provider
+    entry: ProviderEntry | None = field(default=None, repr=False)
+    owned: Owned | None = field(default=None, repr=False)
+    config: BaseModel | None = None
+    defaults: Mapping[str, object] = field(default=EMPTY, repr=False)
+    """What `default_config` gave, reasons included."""
+    hardware_values: Data = field(default=EMPTY, repr=False)
+    stack_values: Data = field(default=EMPTY, repr=False)
+    overlays: tuple[TakenOverlay, ...] = field(default=(), repr=False)
+    issues: tuple[Issue, ...] = ()
+
+    @property
+    def plan(self) -> ClassPlan | None:
+        """The plan of the config class, where the type is known."""
+        return plan_of(self.owned.config_class) if self.owned else None
+
+    @property
+    def valid(self) -> bool:
+        """Whether the provider may be applied."""
+        return self.config is not None and not any(issue.level == "error" for issue in self.issues)
+
+
+def resolve_provider(
+    provider: Provider,
+    registry: Registry,
+    hardware: Hardware,
+    *,
+    entry: ProviderEntry | None = None,
+    stack_values: Data = EMPTY,
+    overlays: tuple[Overlay, ...] = (),
+    stack: StackFile | None = None,
+) -> Resolved:
+    """The effective configuration of one provider. Never raises for bad input or a bad plugin."""
+    owned = registry.find(provider.api, provider.provider_type)
+    if not isinstance(owned, Owned):
+        return Resolved(provider, entry, issues=(_no_owner(provider, owned, entry, stack),))
+    plan = plan_of(owned.config_class)
+    issues: list[Issue] = []
+    defaults = _defaults(provider, owned, hardware, issues)
+    hardware_values = _without_reasons(defaults) if defaults else EMPTY
+    values = settle_environment(canonical(stack_values, plan), plan)
+    blame = Blame(provider, plan, owned, hardware_values, values, (), entry, stack)
+    issues += unknown_field_issues(blame, stack_values)
+    taken = tuple(_take(overlay, plan) for overlay in overlays) if overlays else ()
+    if taken:
+        taken = tuple(settle_references(each, plan, provider, issues) for each in taken)
+        blame = Blame(provider, plan, owned, hardware_values, values, taken, entry, stack)
+    merged = merge(hardware_values, values, plan)
+    for each in taken:
+        merged = merge(merged, each.values, plan)
+    config = _validate(owned, over_class_defaults(merged, plan), plan, blame, issues)
+    if config is not None:
+        user_config = _user_config(taken, plan)
+        found, errors = owned.hooks.validate_user_config(provider, user_config, config, hardware)
+        issues += [blame.completed(issue) for issue in found]
+        issues += [_of_hook(error) for error in errors]
+    return Resolved(provider, entry, owned, config, defaults, hardware_values, values, taken, tuple(issues))
+
+
+def _take(overlay: Overlay, plan: ClassPlan) -> TakenOverlay:
+    kept, dropped = project(overlay.values, plan)
+    return TakenOverlay(overlay, kept, tuple(dropped))
+
+
+def _user_config(taken: tuple[TakenOverlay, ...], plan: ClassPlan) -> Data:
+    merged: Data = EMPTY
+    for each in taken:
+        merged = merge(merged, each.values, plan)
+    return merged
+
+
+def _defaults(
+    provider: Provider, owned: Owned, hardware: Hardware, issues: list[Issue]
+) -> Mapping[str, object]:
+    try:
+        return owned.hooks.default_config(provider, hardware) or EMPTY
+    except HookError as error:
+        issues.append(_of_hook(error))
+        return EMPTY
+
+
+def _without_reasons(values: Mapping[str, object]) -> Data:
+    plain: dict[str, Any] = {}
+    for key, given in values.items():
+        value = given.value if type(given) is Because else given
+        plain[key] = _without_reasons(value) if isinstance(value, Mapping) else value
+    return plain
+
+
+def _validate(
+    owned: Owned, merged: Data, plan: ClassPlan, blame: Blame, issues: list[Issue]
+) -> BaseModel | None:
+    try:
+        if plan.aliased:
+            return owned.config_class.model_validate(merged, by_alias=True, by_name=True)
+        return owned.config_class.__pydantic_validator__.validate_python(merged)  # type: ignore[no-any-return]
+    except ValidationError as error:
+        issues += blame.of(error, merged)
+    except Exception as error:  # noqa: BLE001 (a validator of the plugin's class failed; say so, go on)
+        plugin = owned.hooks.owner
+        text = f"the validator of {owned.config_class.__name__} raised {type(error).__name__}"
+        failure = plugin.failed("config_class", text, blame.provider.key)
+        issues.append(_of_hook(failure))
+    return None
+
+
+def _no_owner(
+    provider: Provider,
+    why: Missing | PluginLoadError,
+    entry: ProviderEntry | None,
+    stack: StackFile | None,
+) -> Issue:
+    key = "provider_type"
+    if isinstance(why, Missing):
+        key = "" if why.code == "unknown-api" else key
+        message, hint, code = why.message, why.hint, why.code
+    else:
+        message, hint, code = str(why), "", "plugin-load-error"
+    where = None
+    if stack is not None and entry is not None:
+        path = entry.path[:2] if not key else (*entry.path, "provider_type")
+        where = stack.document.position(path, key=not key)
+    return Issue(message, hint=hint, code=code, provider=provider.key, where=where)
+
+
+def _of_hook(error: HookError) -> Issue:
+    text = str(error).removeprefix(f"{error.provider}: ")
+    return Issue(
+        text,
+        code="hook-error",
+        provider=error.provider,
+        hint="this is a defect of the plugin, not of your files",
+    )

@@ -1,0 +1,140 @@
+"""What a store keeps and promises; SQLite is one, a database server can be another.
+
+Revisions are immutable and gapless: 1, 2, 3, … with 0 for "nothing registered yet". Each holds
+the whole state, so that reading one needs no other. A write that returned is durable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from attrs import field, frozen
+
+if TYPE_CHECKING:
+    from stackconf.apply import Outcome, Report
+    from stackconf.plan import AppliedRecord
+
+
+@frozen
+class Configuration:
+    """A named configuration: what it says of each provider, and who gave it.
+
+    `providers` has the stack file's own shape: `{api: [{provider_id, provider_type, config}]}`.
+    `source` is `"user"`, or the distribution that ships it.
+    """
+
+    name: str
+    providers: Mapping[str, Sequence[Mapping[str, Any]]]
+    source: str = "user"
+
+
+@frozen
+class State:
+    """What is registered and what is assigned, low to high, at one revision."""
+
+    configurations: Mapping[str, Configuration] = field(factory=dict)
+    assigned: tuple[str, ...] = ()
+
+
+@frozen
+class Revision:
+    """One immutable step: who changed what, when (UTC, ISO 8601), and the state after it."""
+
+    number: int
+    at: str
+    actor: str
+    action: str
+    subject: str
+    state: State
+
+
+NOTHING = Revision(0, "", "", "", "", State())
+"""The revision before the first."""
+
+
+@frozen
+class Attempt:
+    """One apply: begun, and perhaps finished."""
+
+    number: int
+    revision: int
+    begun_at: str
+    finished_at: str | None
+    state: str
+    actor: str
+    report: Mapping[str, Any]
+
+
+@frozen
+class Status:
+    """How the last attempt left one provider."""
+
+    provider: str
+    state: str
+    attempt: int
+    revision: int
+    error: str
+    at: str
+
+
+class Store(Protocol):
+    """The store's promises. Every method raises `StoreError` when the store fails."""
+
+    def head(self) -> int:
+        """The newest revision's number; 0 where there is none."""
+        ...
+
+    def read(self, revision: int | None = None) -> Revision:
+        """A revision, the head by default. Raises `UnknownName` for one that does not exist."""
+        ...
+
+    def append(self, expected: int, state: State, *, action: str, subject: str, actor: str) -> Revision:
+        """Make the next revision. Raises `Conflict` when the head is not `expected`."""
+        ...
+
+    def follow(self, from_revision: int) -> Iterator[Revision]:
+        """Every revision after a number, oldest first, up to the head of now."""
+        ...
+
+    def begin(self, revision: int, actor: str) -> int:
+        """Write down an attempt before anything is touched; its number."""
+        ...
+
+    def finish(
+        self, attempt: int, report: Report, applied: Mapping[str, AppliedRecord], left: Sequence[str]
+    ) -> None:
+        """Write down how an attempt ended, what is applied now, and who left, in one step."""
+        ...
+
+    def applied(self) -> Mapping[str, AppliedRecord]:
+        """What is applied, by provider key."""
+        ...
+
+    def attempts(self) -> Sequence[Attempt]:
+        """Every attempt, newest first."""
+        ...
+
+    def status(self) -> Mapping[str, Status]:
+        """How the last attempt left each provider."""
+        ...
+
+    def digest_key(self) -> bytes:
+        """The random key of this store's secret digests."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the store's resources."""
+        ...
+
+
+def outcome_data(outcome: Outcome) -> dict[str, Any]:
+    """An outcome as plain data."""
+    return {
+        "provider": outcome.provider,
+        "kind": outcome.kind,
+        "state": outcome.state,
+        "detail": outcome.detail,
+        "error": outcome.error,
+        "seconds": round(outcome.seconds, 3),
+    }

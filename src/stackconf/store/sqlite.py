@@ -1,0 +1,304 @@
+"""The embedded store: one SQLite file, WAL, every commit synced before it returns.
+
+The tables guard themselves: a trigger refuses to change or delete a revision, and another refuses
+a number that is not the next. A file that does not exist reads as an empty store and is created
+by the first write.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import RLock
+from typing import TYPE_CHECKING, Any
+
+from stackconf.errors import Conflict, StoreError, UnknownName
+from stackconf.plan import AppliedRecord
+from stackconf.store.base import NOTHING, Attempt, Configuration, Revision, State, Status, outcome_data
+from stackconf.types import Provider
+
+if TYPE_CHECKING:
+    from stackconf.apply import Report
+
+SCHEMA_VERSION = 1
+APPLICATION_ID = 0x5C0F
+_BUSY_MS = 10_000
+
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE document (digest TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE revision (
+    number INTEGER PRIMARY KEY, at TEXT NOT NULL, actor TEXT NOT NULL,
+    action TEXT NOT NULL, subject TEXT NOT NULL, state TEXT NOT NULL
+);
+CREATE TABLE attempt (
+    number INTEGER PRIMARY KEY, revision INTEGER NOT NULL, begun_at TEXT NOT NULL,
+    finished_at TEXT, state TEXT NOT NULL, actor TEXT NOT NULL, report TEXT NOT NULL
+);
+CREATE TABLE applied (
+    provider TEXT PRIMARY KEY, api TEXT NOT NULL, provider_id TEXT NOT NULL,
+    provider_type TEXT NOT NULL, revision INTEGER NOT NULL, at TEXT NOT NULL, snapshot TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE status (
+    provider TEXT PRIMARY KEY, state TEXT NOT NULL, attempt INTEGER NOT NULL,
+    revision INTEGER NOT NULL, error TEXT NOT NULL, at TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TRIGGER revision_is_next BEFORE INSERT ON revision
+WHEN NEW.number <> (SELECT COALESCE(MAX(number), 0) + 1 FROM revision)
+BEGIN SELECT RAISE(ABORT, 'a revision must be the next number'); END;
+CREATE TRIGGER revision_is_immutable BEFORE UPDATE ON revision
+BEGIN SELECT RAISE(ABORT, 'a revision never changes'); END;
+CREATE TRIGGER revision_stays BEFORE DELETE ON revision
+BEGIN SELECT RAISE(ABORT, 'a revision is never deleted'); END;
+"""
+
+
+class SqliteStore:
+    """A store in one file. May be used from several threads and several processes."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._lock = RLock()
+        self._connection: sqlite3.Connection | None = None
+        self._ephemeral_key = secrets.token_bytes(32)
+
+    def head(self) -> int:
+        """The newest revision's number; 0 where there is none."""
+        with self._reading() as db:
+            return 0 if db is None else _head(db)
+
+    def read(self, revision: int | None = None) -> Revision:
+        """A revision, the head by default."""
+        with self._reading() as db:
+            number = (0 if db is None else _head(db)) if revision is None else revision
+            if number == 0:
+                return NOTHING
+            row = None if db is None else db.execute(_SELECT_REVISION, (number,)).fetchone()
+            if db is None or row is None:
+                raise UnknownName(f"no revision {number}; the newest is {self.head()}")
+            return _revision(db, row)
+
+    def append(self, expected: int, state: State, *, action: str, subject: str, actor: str) -> Revision:
+        """Make the next revision."""
+        with self._writing() as db:
+            head = _head(db)
+            if head != expected:
+                raise Conflict(expected, head)
+            body = json.dumps({"configurations": _stored(db, state), "assigned": state.assigned})
+            revision = Revision(head + 1, _now(), actor, action, subject, state)
+            db.execute(
+                "INSERT INTO revision VALUES (?, ?, ?, ?, ?, ?)",
+                (revision.number, revision.at, actor, action, subject, body),
+            )
+            return revision
+
+    def follow(self, from_revision: int) -> Iterator[Revision]:
+        """Every revision after a number, oldest first, up to the head of now."""
+        for number in range(from_revision + 1, self.head() + 1):
+            yield self.read(number)
+
+    def begin(self, revision: int, actor: str) -> int:
+        """Write down an attempt before anything is touched; its number."""
+        with self._writing() as db:
+            cursor = db.execute(
+                "INSERT INTO attempt (revision, begun_at, state, actor, report) VALUES (?, ?, 'begun', ?, '{}')",
+                (revision, _now(), actor),
+            )
+            return int(cursor.lastrowid or 0)
+
+    def finish(
+        self, attempt: int, report: Report, applied: Mapping[str, AppliedRecord], left: Sequence[str]
+    ) -> None:
+        """Write down how an attempt ended, in one transaction."""
+        now = _now()
+        outcomes = [outcome_data(outcome) for outcome in report.outcomes]
+        with self._writing() as db:
+            db.execute(
+                "UPDATE attempt SET finished_at = ?, state = ?, report = ? WHERE number = ?",
+                (now, report.state, json.dumps({"outcomes": outcomes}), attempt),
+            )
+            for outcome in outcomes:
+                values = (
+                    outcome["provider"],
+                    outcome["state"],
+                    attempt,
+                    report.revision,
+                    outcome["error"],
+                    now,
+                )
+                db.execute("INSERT OR REPLACE INTO status VALUES (?, ?, ?, ?, ?, ?)", values)
+            for key, record in applied.items():
+                provider = record.provider
+                row = (key, provider.api, provider.provider_id, provider.provider_type, record.revision, now)
+                db.execute(
+                    "INSERT OR REPLACE INTO applied VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (*row, json.dumps(record.snapshot)),
+                )
+            for key in left:
+                db.execute("DELETE FROM applied WHERE provider = ?", (key,))
+                db.execute("DELETE FROM status WHERE provider = ?", (key,))
+
+    def applied(self) -> Mapping[str, AppliedRecord]:
+        """What is applied, by provider key."""
+        with self._reading() as db:
+            if db is None:
+                return {}
+            rows = db.execute(
+                "SELECT provider, api, provider_id, provider_type, revision, snapshot FROM applied"
+            )
+            return {
+                key: AppliedRecord(Provider(api, provider_id, kind), revision, json.loads(snapshot))
+                for key, api, provider_id, kind, revision, snapshot in rows
+            }
+
+    def attempts(self) -> Sequence[Attempt]:
+        """Every attempt, newest first."""
+        with self._reading() as db:
+            if db is None:
+                return []
+            rows = db.execute(
+                "SELECT number, revision, begun_at, finished_at, state, actor, report FROM attempt"
+                " ORDER BY number DESC"
+            )
+            return [Attempt(*row[:6], json.loads(row[6])) for row in rows]
+
+    def status(self) -> Mapping[str, Status]:
+        """How the last attempt left each provider."""
+        with self._reading() as db:
+            if db is None:
+                return {}
+            rows = db.execute("SELECT provider, state, attempt, revision, error, at FROM status")
+            return {row[0]: Status(*row) for row in rows}
+
+    def digest_key(self) -> bytes:
+        """The random key of this store's secret digests; a passing one where there is no store."""
+        with self._reading() as db:
+            if db is None:
+                return self._ephemeral_key
+            row = db.execute("SELECT value FROM meta WHERE key = 'digest-key'").fetchone()
+            return bytes(row[0])
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection | None]:
+        with self._lock, self._failures():
+            yield self._connected(create=False)
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, self._failures():
+            db = self._connected(create=True)
+            assert db is not None  # noqa: S101 (created if it was not there)
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+            except BaseException:
+                db.execute("ROLLBACK")
+                raise
+            db.execute("COMMIT")
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError, ValueError) as error:
+            raise StoreError(f"store {self.path}: {error}") from error
+
+    def _connected(self, *, create: bool) -> sqlite3.Connection | None:
+        if self._connection is None:
+            if not self.path.exists() and not create:
+                return None
+            self._connection = self._open()
+        return self._connection
+
+    def _open(self) -> sqlite3.Connection:
+        _prepare_folder(self.path.parent)
+        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+        db = sqlite3.connect(
+            self.path, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False
+        )
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = FULL")
+            self._migrate(db)
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _migrate(self, db: sqlite3.Connection) -> None:
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version == SCHEMA_VERSION:
+            return
+        if version > SCHEMA_VERSION:
+            raise StoreError(f"store {self.path} was written by a newer stackconf; update stackconf")
+        db.execute("BEGIN IMMEDIATE")
+        if db.execute("PRAGMA user_version").fetchone()[0] == 0:
+            for statement in _statements(_SCHEMA):
+                db.execute(statement)
+            db.execute("INSERT INTO meta VALUES ('digest-key', ?)", (self._ephemeral_key,))
+            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        db.execute("COMMIT")
+
+
+_SELECT_REVISION = "SELECT number, at, actor, action, subject, state FROM revision WHERE number = ?"
+
+
+def _prepare_folder(folder: Path) -> None:
+    """The store's own folder keeps itself out of version control."""
+    if folder.is_dir():
+        return
+    folder.mkdir(parents=True, mode=0o700)
+    (folder / ".gitignore").write_text("*\n", encoding="utf-8")
+
+
+def _statements(script: str) -> Iterator[str]:
+    statement = ""
+    for line in script.strip().splitlines():
+        statement += line + "\n"
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+
+
+def _head(db: sqlite3.Connection) -> int:
+    return int(db.execute("SELECT COALESCE(MAX(number), 0) FROM revision").fetchone()[0])
+
+
+def _stored(db: sqlite3.Connection, state: State) -> dict[str, Any]:
+    """The configurations by digest; each body is kept once, however many revisions hold it."""
+    kept = {}
+    for name, configuration in state.configurations.items():
+        body = json.dumps(configuration.providers, sort_keys=True)
+        digest = hashlib.sha256(body.encode()).hexdigest()
+        db.execute("INSERT OR IGNORE INTO document VALUES (?, ?)", (digest, body))
+        kept[name] = {"digest": digest, "source": configuration.source}
+    return kept
+
+
+def _revision(db: sqlite3.Connection, row: tuple[Any, ...]) -> Revision:
+    number, at, actor, action, subject, body = row
+    stored = json.loads(body)
+    configurations = {}
+    for name, kept in stored["configurations"].items():
+        found = db.execute("SELECT body FROM document WHERE digest = ?", (kept["digest"],)).fetchone()
+        configurations[name] = Configuration(name, json.loads(found[0]), kept["source"])
+    return Revision(number, at, actor, action, subject, State(configurations, tuple(stored["assigned"])))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
