@@ -27,10 +27,10 @@ Fault = Callable[[BaseHTTPRequestHandler], None]
 class OllamaStandIn:
     """One server. `loaded` maps full model names to the options they run with."""
 
-    def __init__(self, models: dict[str, int], embedding: tuple[str, ...] = (), version: str = "0.12.3") -> None:
+    def __init__(self, models: dict[str, int], embedding: tuple[str, ...] = ()) -> None:
         self.trained_context = models
         self.embedding = embedding
-        self.version = version
+        self.version = "0.12.3"
         self.loaded: dict[str, dict[str, Any]] = {}
         self.expires: dict[str, datetime] = {}
         self.loads = 0

@@ -28,7 +28,8 @@ from stackconf import user_field
 DEFAULT_URL = "http://localhost:11434"
 FOREVER = float("inf")
 
-_SECONDS = {"ns": 1e-9, "us": 1e-6, "\u00b5s": 1e-6, "\u03bcs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_MICRO = ("us", "\u00b5s", "\u03bcs")
+_SECONDS = {"ns": 1e-9, **dict.fromkeys(_MICRO, 1e-6), "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _UNIT = "|".join(_SECONDS)
 _DURATION = re.compile(rf"-?(?:\d+(?:\.\d*)?(?:{_UNIT}))+")
 _DURATION_PART = re.compile(rf"(\d+(?:\.\d*)?)({_UNIT})")
