@@ -21,7 +21,6 @@ from stackconf_storage.config import (
 from stackconf_storage.files import Place, StoreUnusable, claim, expanded
 
 if TYPE_CHECKING:
-    import socket
     from pathlib import Path
 
 AnyStore: TypeAlias = (
@@ -193,19 +192,19 @@ def _refusal(host: str, port: int) -> str | None:
     """Why a connection could not be made within `REACH_SECONDS`, or `None`."""
     import socket
 
-    def connect() -> socket.socket:
-        if host.startswith("/"):
-            local = socket.socket(socket.AF_UNIX)
+    def connect() -> None:
+        if not host.startswith("/"):
+            socket.create_connection((host, port), timeout=REACH_SECONDS).close()
+            return
+        with socket.socket(socket.AF_UNIX) as local:
             local.settimeout(REACH_SECONDS)
             # PostgreSQL's own naming of its socket in the folder given as host.
             local.connect(f"{host}/.s.PGSQL.{port}")
-            return local
-        return socket.create_connection((host, port), timeout=REACH_SECONDS)
 
     return _within(REACH_SECONDS, connect)
 
 
-def _within(seconds: float, connect: Callable[[], socket.socket]) -> str | None:
+def _within(seconds: float, connect: Callable[[], None]) -> str | None:
     """Run `connect` in a thread, for looking up a name has no timeout of its own."""
     from threading import Thread
 
@@ -213,7 +212,7 @@ def _within(seconds: float, connect: Callable[[], socket.socket]) -> str | None:
 
     def run() -> None:
         try:
-            connect().close()
+            connect()
             answer.append(None)
         except OSError as error:
             answer.append((error.strerror or str(error)).lower())
