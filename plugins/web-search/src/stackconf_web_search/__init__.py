@@ -1,0 +1,1 @@
+"""Web search providers for stackconf: Brave Search and Tavily."""
