@@ -261,14 +261,23 @@ def test_a_registry_out_of_reach_is_pending_and_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_locked_by_another_process_is_pending(tmp_path):
+@pytest.mark.parametrize(
+    "hold",
+    [
+        "CREATE TABLE t (x); BEGIN EXCLUSIVE",
+        "CREATE TABLE t (x); BEGIN; SELECT * FROM t",
+        "CREATE TABLE t (x); PRAGMA journal_mode = WAL; BEGIN IMMEDIATE",
+        "BEGIN IMMEDIATE",
+    ],
+)
+def test_a_file_locked_by_another_process_is_pending(tmp_path, hold):
     path = tmp_path / "v.db"
     code = (
         "import sqlite3, sys; db = sqlite3.connect(sys.argv[1], isolation_level=None);"
-        "db.execute('CREATE TABLE t (x)'); db.execute('BEGIN EXCLUSIVE'); print(flush=True); sys.stdin.read()"
+        "[db.execute(sql).fetchall() for sql in sys.argv[2].split(';')]; print(flush=True); sys.stdin.read()"
     )
     holder = subprocess.Popen(
-        [sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", code, str(path), hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     with holder:
         assert holder.stdout.readline()

@@ -31,10 +31,13 @@ def prepare(place: Place, settings: Settings, page_size: int, undo: ExitStack) -
         if was_blank:
             database.rows(f"PRAGMA page_size = {page_size}")
         mode_before = database.value("PRAGMA journal_mode")
-        undo.callback(_blank_again if was_blank else _journal_again, place, mode_before)
         # As upstream does since OGX 1.0: readers and a writer do not wait for each other. Where
         # the file system cannot do it, SQLite keeps the mode it has.
         mode = database.value("PRAGMA journal_mode = WAL")
+        if was_blank:
+            undo.callback(_blank_again, place, mode_before)
+        elif mode != mode_before:
+            undo.callback(_journal_again, place, mode_before)
         _try_writing(database)
         wrong = not_in_force(database) or wrong_search(database)
         if wrong is not None:

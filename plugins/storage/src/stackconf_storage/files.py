@@ -59,7 +59,7 @@ def claim(path: Path) -> Place:
         made_file = _make_file(path)
     except OSError as error:
         Place(path, tuple(made)).give_back()
-        raise StoreUnusable(f"cannot make {path}: {_why(error)}") from None
+        raise StoreUnusable(f"cannot make {path}: {_why(error, path)}") from None
     if not path.is_file():
         raise StoreUnusable(f"{path} is not a file")
     return Place(path, tuple(made), made_file)
@@ -82,5 +82,6 @@ def _make_file(path: Path) -> bool:
         return False
 
 
-def _why(error: OSError) -> str:
-    return f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
+def _why(error: OSError, path: Path) -> str:
+    culprit = "" if error.filename in {None, str(path)} else f" ({error.filename})"
+    return f"{error.strerror or error}{culprit}"
