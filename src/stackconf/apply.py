@@ -143,6 +143,10 @@ class Transaction:
         finally:
             self._calls.close()
 
+    def report(self, state: Literal["applied", "pending", "failed"]) -> Report:
+        """How far it came."""
+        return Report(state, tuple(self._outcomes))
+
     def _run(self) -> Report:
         for index, step in enumerate(self._steps):
             started = monotonic()
@@ -150,7 +154,7 @@ class Transaction:
                 outcome = self._apply(index, step)
             except (HookError, _Unhealthy) as error:
                 self._fail(index, str(error), monotonic() - started)
-                return Report("failed", tuple(self._outcomes))
+                return self.report("failed")
             except BaseException:
                 self._fail(index, "interrupted", monotonic() - started)
                 raise
@@ -158,7 +162,7 @@ class Transaction:
         if not self._steps:
             return Report("nothing")
         pending = any(outcome.state == "pending" for outcome in self._outcomes)
-        return Report("pending" if pending else "applied", tuple(self._outcomes))
+        return self.report("pending" if pending else "applied")
 
     def _apply(self, index: int, step: Step) -> Outcome:
         outcome = self._outcomes[index]

@@ -63,7 +63,9 @@ def _score(name: str, candidate: str) -> float:
     head, separator, tail = candidate.partition("::")
     if not separator:
         return _similarity(name, candidate)
-    own_head, own_separator, own_tail = name.partition("::")
+    # `remote:ollama` is a misspelling too, so any colon divides the name.
+    own_head, own_separator, own_tail = name.partition(":")
+    own_tail = own_tail.lstrip(":")
     if not own_separator:
         return _similarity(name, tail) * 0.99
     tails = _similarity(own_tail, tail)

@@ -43,7 +43,7 @@ class ProviderType:
     provider_type: str
     config_class: type[BaseModel] | str = field(repr=False)
     description: str = ""
-    api_dependencies: tuple[str, ...] = field(default=(), converter=tuple)
+    api_dependencies: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:

@@ -8,7 +8,7 @@ Every failure is turned into a `HookError` that names the plugin.
 from __future__ import annotations
 
 import inspect
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 HOOKS = ("discover_hardware", "default_config", "validate_user_config", "apply_config")
 PROVIDER_HOOKS = HOOKS[1:]
-_SPECS = SimpleNamespace(**{name: getattr(hookspecs, name) for name in HOOKS})
+_SPECS = type("Hooks", (), {name: staticmethod(getattr(hookspecs, name)) for name in HOOKS})
 _MARK = f"{hookspecs.PROJECT}_impl"
 
 
@@ -241,7 +241,7 @@ class OwnerHooks:
                     issues.extend(self._checked(answer, provider))
             except HookError as error:
                 errors.append(plugin.failed(error.hook, error.problem, provider.key))
-            except (Exception, SystemExit) as error:
+            except (Exception, SystemExit) as error:  # noqa: BLE001 (the plugin is blamed for it)
                 failure = plugin.failed("validate_user_config", _raised(error), provider.key)
                 failure.__cause__ = error
                 errors.append(failure)

@@ -119,9 +119,15 @@ class Registry:
             found = self._owned[key] = self._find(api, provider_type)
         return found
 
+    def find_loaded(self, api: str, provider_type: str) -> Owned | None:
+        """The owner if it was found before; never loads anything."""
+        found = self._owned.get((api, provider_type))
+        return found if isinstance(found, Owned) else None
+
     def cross_cutting(self) -> list[Plugin]:
         """The plugins that see every provider. The built-in detectors have no hook for providers
-        and are not imported here."""
+        and are not imported here.
+        """
         if self._cross_cutting is None:
             loaded = [self._load(entry) for entry in self._enabled(PLUGINS) if not entry.builtin]
             self.problems += [each for each in loaded if isinstance(each, PluginLoadError)]

@@ -10,6 +10,7 @@ from attrs import evolve, frozen
 from stackconf.fields import ClassPlan, labels_at, user_paths
 from stackconf.redact import redact_free
 from stackconf.resolve.layers import Data, Path, dotted, unknown_keys, value_at
+from stackconf.stackfile.env import EnvText
 from stackconf.suggest import did_you_mean
 from stackconf.types import Issue
 
@@ -42,7 +43,11 @@ class Blame:
     def of(self, error: ValidationError, merged: Data) -> list[Issue]:
         """The issues of a failed validation, one for each path."""
         details = error.errors(include_url=False)
-        return [self._issue(detail, path) for detail, path in _one_per_path(details, merged, self.plan)]
+        return [
+            self._issue(detail, path)
+            for detail, path in _one_per_path(details, merged, self.plan)
+            if not self._already_said(path)
+        ]
 
     def completed(self, issue: Issue) -> Issue:
         """A plugin's issue with the provider and the place it lacks."""
@@ -63,6 +68,11 @@ class Blame:
                 if position is not None:
                     return position
         return self.stack.document.position(self.entry.path)
+
+    def _already_said(self, path: Path) -> bool:
+        """Whether the stack file's own issues cover the value: its reference could not be expanded."""
+        given = value_at(self.stack_values, path)
+        return isinstance(given, EnvText) and given.failed and self._overlay_of(path) is None
 
     def _overlay_of(self, path: Path) -> TakenOverlay | None:
         if not path:
@@ -89,8 +99,8 @@ class Blame:
             failure = owner.failed("default_config", f"gave a bad value: {message}")
             return Issue(str(failure), path=_config(path), provider=self.provider.key, code="hook-error")
         else:
-            reference = getattr(value_at(self.stack_values, path), "reference", "")
-            message += f" (from {redact_free(reference)})" if reference else ""
+            given = value_at(self.stack_values, path)
+            message += f" (from {given.shown})" if isinstance(given, EnvText) else ""
         code = "wrong-value"
         return Issue(
             message,

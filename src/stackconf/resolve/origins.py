@@ -9,6 +9,7 @@ from stackconf.fields import Labels, labels_at
 from stackconf.redact import REDACTED, redact_free
 from stackconf.resolve.layers import Path, dotted, leaves, value_at
 from stackconf.resolve.render import SHOWN
+from stackconf.stackfile.env import EnvText
 from stackconf.types import Because, LayerName, Origin
 
 if TYPE_CHECKING:
@@ -114,8 +115,7 @@ def _spellings(path: Path, first: list[str]) -> Iterator[Path]:
 
 
 def _reference(value: object) -> str:
-    reference = getattr(value, "reference", "")
-    return f"from {redact_free(reference)}" if reference else ""
+    return f"from {value.shown}" if isinstance(value, EnvText) else ""
 
 
 def _class_default(resolved: Resolved, path: Path) -> tuple[object, str]:

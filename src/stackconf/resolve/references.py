@@ -68,12 +68,12 @@ def _same(one: object, other: object) -> bool:
 
 
 def _typed(value: EnvText, field: FieldPlan | None) -> Any:
-    if not value.whole or value.grammar == "old":
-        return value
-    if value == "":
-        nullable = field is None or field.nullable or field.free
-        return None if nullable else value
-    return _by_looks(value) if field is None or field.free else value
+    untyped = field is None or field.free
+    if value.null:
+        return None if untyped or (field is not None and field.nullable) else value
+    if untyped and value.whole and value.grammar == "new":
+        return _by_looks(value)
+    return value
 
 
 def _by_looks(text: str) -> object:

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from stackconf.types import Provider
 
 
+PLUGIN_DEFECT = "this is a defect of the plugin, not of your files"
+
+
 @frozen
 class Overlay:
     """What one assigned configuration says about one provider, as it was registered."""
@@ -193,5 +196,5 @@ def _of_hook(error: HookError) -> Issue:
         text,
         code="hook-error",
         provider=error.provider,
-        hint="this is a defect of the plugin, not of your files",
+        hint=PLUGIN_DEFECT,
     )

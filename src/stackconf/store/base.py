@@ -21,12 +21,13 @@ class Configuration:
     """A named configuration: what it says of each provider, and who gave it.
 
     `providers` has the stack file's own shape: `{api: [{provider_id, provider_type, config}]}`.
-    `source` is `"user"`, or the distribution that ships it.
+    `source` is `"user"`, or the distribution that ships it; `revision` is the one that brought it.
     """
 
     name: str
     providers: Mapping[str, Sequence[Mapping[str, Any]]]
     source: str = "user"
+    revision: int = 0
 
 
 @frozen

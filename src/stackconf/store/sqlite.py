@@ -108,7 +108,8 @@ class SqliteStore:
         """Write down an attempt before anything is touched; its number."""
         with self._writing() as db:
             cursor = db.execute(
-                "INSERT INTO attempt (revision, begun_at, state, actor, report) VALUES (?, ?, 'begun', ?, '{}')",
+                "INSERT INTO attempt (revision, begun_at, state, actor, report)"
+                " VALUES (?, ?, 'begun', ?, '{}')",
                 (revision, _now(), actor),
             )
             return int(cursor.lastrowid or 0)
@@ -167,7 +168,10 @@ class SqliteStore:
                 "SELECT number, revision, begun_at, finished_at, state, actor, report FROM attempt"
                 " ORDER BY number DESC"
             )
-            return [Attempt(*row[:6], json.loads(row[6])) for row in rows]
+            return [
+                Attempt(number, revision, begun, finished, state, actor, json.loads(report))
+                for number, revision, begun, finished, state, actor, report in rows
+            ]
 
     def status(self) -> Mapping[str, Status]:
         """How the last attempt left each provider."""
@@ -286,7 +290,7 @@ def _stored(db: sqlite3.Connection, state: State) -> dict[str, Any]:
         body = json.dumps(configuration.providers, sort_keys=True)
         digest = hashlib.sha256(body.encode()).hexdigest()
         db.execute("INSERT OR IGNORE INTO document VALUES (?, ?)", (digest, body))
-        kept[name] = {"digest": digest, "source": configuration.source}
+        kept[name] = {"digest": digest, "source": configuration.source, "revision": configuration.revision}
     return kept
 
 
@@ -296,7 +300,7 @@ def _revision(db: sqlite3.Connection, row: tuple[Any, ...]) -> Revision:
     configurations = {}
     for name, kept in stored["configurations"].items():
         found = db.execute("SELECT body FROM document WHERE digest = ?", (kept["digest"],)).fetchone()
-        configurations[name] = Configuration(name, json.loads(found[0]), kept["source"])
+        configurations[name] = Configuration(name, json.loads(found[0]), kept["source"], kept["revision"])
     return Revision(number, at, actor, action, subject, State(configurations, tuple(stored["assigned"])))
 
 

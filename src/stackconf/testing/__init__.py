@@ -55,7 +55,7 @@ def machine(
             limits=memory_limits,
             bound_by=memory_limits[0].source if memory_limits else "total",
         ),
-        accelerators=accelerators,
+        accelerators=tuple(accelerators),
         problems=() if accelerators else (Problem("nvidia", "accelerators", "absent", "no NVIDIA driver"),),
     )
 

@@ -1,0 +1,383 @@
+"""The manager: discovery, defaults, overlays, plan and apply, across all providers of a stack.
+
+It holds what is expensive (the registry, the hardware, the last resolution) and resolves again
+only what a change touches. It writes to the store only in `apply`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from attrs import evolve, frozen
+
+from stackconf.apply import Observer, Outcome, Report, Step, Transaction
+from stackconf.deadline import hook_seconds, map_with_deadline
+from stackconf.errors import ApplyError, InvalidConfig, PluginLoadError, StalePlan
+from stackconf.fields import plan_of
+from stackconf.plan import SECRET, AppliedRecord, Plan, Snapshot, digester, make_plan, snapshot
+from stackconf.registry.metadata import PLUGINS
+from stackconf.registry.registry import Missing, Owned
+from stackconf.resolve.blame import dropped_issues
+from stackconf.resolve.resolve import PLUGIN_DEFECT, Overlay, Resolved, resolve_provider
+from stackconf.types import Issue, Provider
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from stackconf.hardware.facts import Hardware
+    from stackconf.registry.registry import Registry
+    from stackconf.stackfile.model import ProviderEntry, StackFile
+    from stackconf.store.base import State, Store
+
+Overlays = Mapping[str, tuple[Overlay, ...]]
+
+
+@frozen(eq=False)
+class Resolution:
+    """Every provider of a stack, resolved; in the stack file's order."""
+
+    providers: Mapping[str, Resolved]
+    stack: StackFile
+    overlays: Overlays
+    unmatched: tuple[Issue, ...] = ()
+
+    @property
+    def issues(self) -> tuple[Issue, ...]:
+        """Everything that is wrong or was dropped: of the file, then provider by provider."""
+        found = [*self.stack.issues, *self.unmatched]
+        for resolved in self.providers.values():
+            found += resolved.issues
+            plan = resolved.plan
+            for taken in resolved.overlays:
+                if plan is not None:
+                    found += dropped_issues(resolved.provider, taken, plan)
+        return tuple(found)
+
+    @property
+    def errors(self) -> tuple[Issue, ...]:
+        """The issues that stop an apply."""
+        return tuple(issue for issue in self.issues if issue.level == "error")
+
+
+class Manager:
+    """Resolves, plans and applies one stack.
+
+    `hardware` may be given, or is discovered once, when something needs it.
+    """
+
+    def __init__(
+        self,
+        stack: StackFile,
+        registry: Registry,
+        *,
+        hardware: Hardware | None = None,
+        skip_unknown: bool | None = None,
+    ) -> None:
+        self.stack = stack
+        self.registry = registry
+        self._hardware = hardware
+        self._skip_unknown = (
+            stack.settings.get("unknown_types") == "skip" if skip_unknown is None else skip_unknown
+        )
+        self._last: Resolution | None = None
+        self._running: dict[str, tuple[Snapshot, BaseModel]] = {}
+        self._entries: dict[str, ProviderEntry] = {
+            f"{entry.api}/{entry.provider_id}": entry for entry in reversed(stack.providers)
+        }
+
+    @property
+    def hardware(self) -> Hardware:
+        """The machine's facts, discovered on first use."""
+        if self._hardware is None:
+            self._hardware = discover_with(self.registry)
+        return self._hardware
+
+    def provider(self, key: str) -> Provider | None:
+        """The stack's provider of that key, or `None`."""
+        entry = self._entries.get(key)
+        return None if entry is None else _provider(entry)
+
+    def provider_keys(self) -> list[str]:
+        """`api/provider_id` of every enabled provider, in the file's order."""
+        return list(reversed(self._entries))
+
+    def resolve(self, overlays: Overlays | None = None) -> Resolution:
+        """The stack under these overlays. Only providers whose overlays changed are resolved
+        again; with nothing changed the answer is the last one.
+        """
+        overlays = overlays or {}
+        last = self._last
+        if last is not None and last.overlays == overlays:
+            return last
+        if last is None:
+            keys = self.provider_keys()
+        else:
+            touched = {**last.overlays, **overlays}
+            keys = [key for key in touched if last.overlays.get(key, ()) != overlays.get(key, ())]
+            keys = [key for key in keys if key in self._entries]
+        fresh = self._resolve(keys, overlays)
+        providers = dict(last.providers) if last is not None else {}
+        providers.update(zip(keys, fresh, strict=True))
+        self._last = Resolution(providers, self.stack, overlays, self._unmatched(overlays))
+        return self._last
+
+    def resolve_one(self, key: str, overlays: tuple[Overlay, ...]) -> Resolved:
+        """One provider under other overlays, without remembering it."""
+        return self._resolve([key], {key: overlays})[0]
+
+    def overlays(self, state: State) -> Overlays:
+        """The overlay layer of a state: for each provider, what the assigned configurations say."""
+        found: dict[str, list[Overlay]] = {}
+        for name in state.assigned:
+            configuration = state.configurations[name]
+            for api, entries in configuration.providers.items():
+                for entry in entries:
+                    overlay = Overlay(name, configuration.revision, entry["config"])
+                    found.setdefault(f"{api}/{entry['provider_id']}", []).append(overlay)
+        return {key: tuple(listed) for key, listed in found.items()}
+
+    def plan(self, store: Store) -> Plan:
+        """What applying the head revision would change."""
+        from stackconf.hardware.discovery import fingerprint
+
+        revision = store.read()
+        resolution = self.resolve(self.overlays(revision.state))
+        return make_plan(
+            resolution.providers,
+            store.applied(),
+            digest=digester(store.digest_key()),
+            base_revision=revision.number,
+            stack=self.stack,
+            hardware_fingerprint=fingerprint(self.hardware),
+            issues=resolution.issues,
+        )
+
+    def apply(
+        self,
+        store: Store,
+        plan: Plan | None = None,
+        *,
+        require_healthy: bool = False,
+        actor: str = "",
+        observer: Observer | None = None,
+    ) -> Report:
+        """Make the running providers match the plan, all or nothing.
+
+        Raises `InvalidConfig` when something is wrong before anything is touched, `StalePlan`
+        when the given plan is not what would be planned now, and `ApplyError` (with the report)
+        when a provider failed and the rest was rolled back.
+        """
+        now = self.plan(store)
+        if plan is not None:
+            _refuse_stale(plan, now)
+        if now.errors:
+            count = len(now.errors)
+            noun = "error" if count == 1 else "errors"
+            raise InvalidConfig(f"nothing was applied: {count} {noun} in the configuration", now.issues)
+        if not now.changes:
+            return Report("nothing", revision=now.base_revision)
+        return self._apply(store, now, require_healthy=require_healthy, actor=actor, observer=observer)
+
+    def _apply(
+        self, store: Store, plan: Plan, *, require_healthy: bool, actor: str, observer: Observer | None
+    ) -> Report:
+        applied = store.applied()
+        steps = [self._step(change, applied) for change in plan.changes]
+        attempt = store.begin(plan.base_revision, actor)
+        digest = digester(store.digest_key())
+        transaction = Transaction(steps, require_healthy=require_healthy, observer=observer)
+        report = Report("failed")
+        try:
+            report = transaction.run()
+        finally:
+            if report.state == "failed":
+                report = transaction.report("failed")
+            report = evolve(report, revision=plan.base_revision, attempt=attempt)
+            records, left = self._records(plan, report, applied, digest)
+            store.finish(attempt, report, records, left)
+        self._remember(report, records)
+        if report.state == "failed":
+            raise ApplyError(_failure(report), report)
+        return report
+
+    def _records(
+        self, plan: Plan, report: Report, before: Mapping[str, AppliedRecord], digest: Callable[[str], str]
+    ) -> tuple[dict[str, AppliedRecord], list[str]]:
+        records: dict[str, AppliedRecord] = {}
+        left: list[str] = []
+        for change, outcome in zip(plan.changes, report.outcomes, strict=True):
+            key = change.provider.key
+            if outcome.state == "unknown":
+                records[key] = AppliedRecord(
+                    change.provider, before[key].revision if key in before else 0, {}
+                )
+            elif outcome.state == "applied" and change.kind == "leave":
+                left.append(key)
+            elif outcome.state == "applied":
+                resolved = self._resolved(key)
+                records[key] = AppliedRecord(change.provider, plan.base_revision, snapshot(resolved, digest))
+        return records, left
+
+    def _remember(self, report: Report, records: Mapping[str, AppliedRecord]) -> None:
+        for outcome in report.of("applied"):
+            record = records.get(outcome.provider)
+            config = self._resolved(outcome.provider).config if record else None
+            if record is not None and config is not None:
+                self._running[outcome.provider] = (record.snapshot, config)
+
+    def _step(self, change: Any, applied: Mapping[str, AppliedRecord]) -> Step:
+        provider = change.provider
+        record = applied.get(provider.key)
+        if record is not None and record.provider.provider_type != provider.provider_type:
+            record = None
+        owned = self.registry.find(provider.api, provider.provider_type)
+        if not isinstance(owned, Owned):
+            return Step(change, None, None, None)
+        config = None if change.kind == "leave" else self._resolved(provider.key).config
+        previous = self._previous(record, owned, config) if record else None
+        return Step(change, owned.hooks, config, previous)
+
+    def _previous(self, record: AppliedRecord, owned: Owned, now: BaseModel | None) -> BaseModel | None:
+        """The applied configuration as an object: the one that runs, or rebuilt from the store.
+
+        The store keeps no secret, so a rebuilt one has its class's default where a secret has
+        changed since.
+        """
+        running = self._running.get(record.provider.key)
+        if running is not None and running[0] == record.snapshot:
+            return running[1]
+        if not record.snapshot:
+            return None
+        values = _without_digests(record.snapshot)
+        plan = plan_of(owned.config_class)
+        if now is not None:
+            values.update(
+                {
+                    name: getattr(now, name)
+                    for name, value in record.snapshot.items()
+                    if name in plan.fields and _holds_secret(value)
+                }
+            )
+        try:
+            return owned.config_class.model_validate(values, by_alias=True, by_name=True)
+        except ValueError:
+            return None
+
+    def _resolved(self, key: str) -> Resolved:
+        assert self._last is not None  # noqa: S101 (a plan resolves first)
+        return self._last.providers[key]
+
+    def _resolve(self, keys: Sequence[str], overlays: Overlays) -> list[Resolved]:
+        hardware = self.hardware
+
+        def resolve(key: str) -> Resolved:
+            entry = self._entries[key]
+            resolved = resolve_provider(
+                _provider(entry),
+                self.registry,
+                hardware,
+                entry=entry,
+                stack_values=entry.config,
+                overlays=overlays.get(key, ()),
+                stack=self.stack,
+            )
+            return self._tolerated(resolved)
+
+        return map_with_deadline(resolve, keys, seconds=hook_seconds(), late=self._late)
+
+    def _tolerated(self, resolved: Resolved) -> Resolved:
+        if not self._skip_unknown or resolved.owned is not None:
+            return resolved
+        issues = [
+            evolve(issue, level="warning", message=f"not managed: {issue.message}")
+            if issue.code == "unknown-type"
+            else issue
+            for issue in resolved.issues
+        ]
+        return evolve(resolved, issues=tuple(issues))
+
+    def _late(self, key: str) -> Resolved:
+        provider = _provider(self._entries[key])
+        owned = self.registry.find_loaded(provider.api, provider.provider_type)
+        problem = f"did not come back within {hook_seconds():g} s"
+        if owned is None:
+            error: Exception = PluginLoadError(provider.type_key, f"its import {problem}")
+        else:
+            error = owned.hooks.owner.failed(owned.hooks.calling, problem)
+        text = str(error).removeprefix(f"{provider.key}: ")
+        issue = Issue(text, code="hook-error", provider=provider.key, hint=PLUGIN_DEFECT)
+        return Resolved(provider, self._entries[key], issues=(issue,))
+
+    def _unmatched(self, overlays: Overlays) -> tuple[Issue, ...]:
+        return tuple(
+            Issue(
+                f"configuration `{overlay.name}` is for a provider that the stack no longer has",
+                level="ignored",
+                provider=key,
+                code="no-provider",
+                hint=f"unassign or change `{overlay.name}`",
+            )
+            for key, listed in overlays.items()
+            if key not in self._entries
+            for overlay in listed
+        )
+
+
+def discover_with(registry: Registry, *, deadline: float | None = None) -> Hardware:
+    """Discover with every enabled hardware plugin, each apart."""
+    from stackconf.hardware.discovery import discover
+    from stackconf.hardware.probe import Detector
+
+    detectors = [
+        Detector(entry.name, entry.target, entry.distribution, entry.version)
+        for entry in registry.advertised()
+        if entry.group == PLUGINS and entry.enabled
+    ]
+    detectors += [Detector(file, file) for file in registry.plugin_files()]
+    return discover(detectors, deadline=deadline)
+
+
+def missing_type(registry: Registry, provider: Provider) -> Missing | PluginLoadError | None:
+    """Why a provider's type has no owner, or `None` where it has one."""
+    found = registry.find(provider.api, provider.provider_type)
+    return None if isinstance(found, Owned) else found
+
+
+def _provider(entry: ProviderEntry) -> Provider:
+    return Provider(entry.api, str(entry.provider_id), entry.provider_type)
+
+
+def _holds_secret(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return SECRET in value or any(map(_holds_secret, value.values()))
+    return isinstance(value, list) and any(map(_holds_secret, value))
+
+
+def _without_digests(data: Snapshot) -> dict[str, Any]:
+    return {name: value for name, value in data.items() if not _holds_secret(value)}
+
+
+def _refuse_stale(given: Plan, now: Plan) -> None:
+    moved = []
+    if given.base_revision != now.base_revision:
+        moved.append(f"the revision moved from {given.base_revision} to {now.base_revision}")
+    if given.stack_digest != now.stack_digest:
+        moved.append("the stack file changed")
+    if given.hardware_fingerprint != now.hardware_fingerprint:
+        moved.append("the hardware changed")
+    if not moved and given.changes != now.changes:
+        moved.append("what is applied, or the environment, changed")
+    if moved:
+        raise StalePlan(f"the plan is stale: {', '.join(moved)}; plan again")
+
+
+def _failure(report: Report) -> str:
+    failed = report.of("failed") or report.of("unknown")
+    first: Outcome | None = next(iter(failed), None)
+    where = f"{first.provider}: {first.error}" if first else "the apply failed"
+    count = len(report.of("rolled_back"))
+    back = f"; {count} rolled back" if count else ""
+    unknown = report.of("unknown")
+    lost = f"; state unknown: {', '.join(outcome.provider for outcome in unknown)}" if unknown else ""
+    return f"{where}{back}{lost}"

@@ -1,0 +1,81 @@
+"""Configurations that distributions ship as data: found by entry point, read without running code.
+
+An entry point of the group `stackconf.configurations` names a package (`"acme_ai.profiles"`); each
+YAML file in that package's folder is one configuration, named `<entry point>/<file stem>`:
+
+    description: One 80 GB card
+    providers:
+      inference:
+      - provider_id: ollama
+        config: {num_ctx: 32768}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attrs import frozen
+
+from stackconf.errors import InvalidConfig, PluginLoadError
+from stackconf.registry.metadata import CONFIGURATIONS
+
+if TYPE_CHECKING:
+    from stackconf.registry.metadata import Advertised
+    from stackconf.registry.registry import Registry
+
+
+@frozen
+class ShippedConfiguration:
+    """A configuration that a distribution ships."""
+
+    name: str
+    providers: Mapping[str, Sequence[Mapping[str, Any]]]
+    source: str
+    description: str = ""
+
+
+def shipped_configurations(registry: Registry) -> list[ShippedConfiguration]:
+    """Every shipped configuration of the enabled distributions. One that cannot be read is added
+    to the registry's problems.
+    """
+    found: list[ShippedConfiguration] = []
+    for entry in registry.advertised():
+        if entry.group != CONFIGURATIONS or not entry.enabled:
+            continue
+        try:
+            found.extend(_configurations(entry))
+        except (InvalidConfig, ImportError, OSError, ValueError) as error:
+            problem = PluginLoadError(
+                entry.name,
+                f"its configurations cannot be read: {error}",
+                distribution=entry.distribution,
+                version=entry.version,
+            )
+            registry.problems.append(problem)
+    return found
+
+
+def _configurations(entry: Advertised) -> Iterator[ShippedConfiguration]:
+    from stackconf.configurations import read_configuration
+
+    for file in sorted(_folder(entry.target).glob("*.yaml")):
+        given = read_configuration(file)
+        providers: dict[str, list[dict[str, Any]]] = {}
+        for each in given.entries:
+            item = {"provider_id": each.provider_id, "provider_type": each.provider_type}
+            providers.setdefault(each.api, []).append({**item, "config": dict(each.config)})
+        data = given.document.data if given.document else {}
+        description = data.get("description", "") if "providers" in data else ""
+        source = f"{entry.distribution} {entry.version}".strip()
+        yield ShippedConfiguration(f"{entry.name}/{file.stem}", providers, source, str(description))
+
+
+def _folder(package: str) -> Path:
+    """A package's folder. Its parents may be imported by the import system, itself is not."""
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ImportError(f"`{package}` is not a package folder")
+    return Path(next(iter(spec.submodule_search_locations)))

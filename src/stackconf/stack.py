@@ -1,0 +1,579 @@
+"""The front door: a manager opened on a stack file and a store."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
+
+from attrs import evolve, frozen
+
+from stackconf.configurations import Entry, Given, Source, read_configuration
+from stackconf.errors import Conflict, InvalidConfig, Sealed, UnknownName
+from stackconf.fields import plan_of
+from stackconf.manager import Manager, Resolution, missing_type
+from stackconf.redact import is_redacted
+from stackconf.registry.registry import Owned, Registry
+from stackconf.resolve.blame import dropped_issues
+from stackconf.resolve.layers import dotted, leaves, merge, project, value_at
+from stackconf.resolve.origins import origins
+from stackconf.resolve.references import is_reference
+from stackconf.resolve.render import SHOWN, USERS
+from stackconf.resolve.resolve import Overlay, TakenOverlay
+from stackconf.shipped import ShippedConfiguration, shipped_configurations
+from stackconf.store.base import Configuration, State
+from stackconf.store.sqlite import SqliteStore
+from stackconf.suggest import did_you_mean
+from stackconf.types import Issue, Origin
+
+if TYPE_CHECKING:
+    from stackconf.apply import Observer, Report
+    from stackconf.hardware.facts import Hardware
+    from stackconf.plan import Plan
+    from stackconf.stackfile.model import StackFile
+    from stackconf.store.base import Store
+
+OnDropped: TypeAlias = Literal["warn", "error", "ignore"]
+
+_RETRIES = 20
+
+
+@frozen
+class Registered:
+    """What came of a registration.
+
+    `kept` has the stack file's shape and holds only user fields; `dropped` says path by path what
+    was not taken; `plan` is what an apply would now do. `revision` is the new one.
+    """
+
+    name: str
+    revision: int
+    kept: Mapping[str, Sequence[Mapping[str, Any]]]
+    dropped: tuple[Issue, ...]
+    plan: Plan
+    warnings: tuple[Issue, ...] = ()
+
+
+@frozen
+class Listed:
+    """One configuration in a listing. `assigned` is its place in the overlay, from 1; 0: it is not."""
+
+    name: str
+    source: str
+    providers: tuple[str, ...]
+    assigned: int
+    revision: int
+    description: str = ""
+
+
+class Stack:
+    r"""One stack: its effective configuration, registered configurations, plan and apply.
+
+    >>> import tempfile, pathlib
+    >>> from stackconf.testing import machine
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> file = pathlib.Path(folder.name, "stack.yaml")
+    >>> _ = file.write_text("version: 2\nproviders: {}\n")
+    >>> with Stack.open(file, hardware=machine()) as stack:
+    ...     stack.configurations.inspect()
+    {'providers': {}}
+    >>> folder.cleanup()
+    """
+
+    def __init__(self, manager: Manager, store: Store) -> None:
+        self.manager = manager
+        self.store = store
+        self.configurations = Configurations(self)
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        store: Store | str | os.PathLike[str] | None = None,
+        registry: Registry | None = None,
+        hardware: Hardware | None = None,
+        environ: Mapping[str, str] | None = None,
+        skip_unknown: bool | None = None,
+    ) -> Stack:
+        """Open a stack on its file. The store is embedded beside it unless one is given.
+
+        Nothing is written until something is registered or applied. Raises `InvalidConfig` when
+        the file cannot be read at all; what is wrong inside it is in `issues`.
+        """
+        from stackconf.stackfile.model import load
+
+        file = load(path, os.environ if environ is None else environ)
+        if store is None:
+            store = default_store_path(Path(path))
+        if isinstance(store, (str, os.PathLike)):
+            store = SqliteStore(Path(store))
+        manager = Manager(file, registry or Registry(), hardware=hardware, skip_unknown=skip_unknown)
+        return cls(manager, store)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the store."""
+        self.store.close()
+
+    @property
+    def file(self) -> StackFile:
+        """The stack file as it was read."""
+        return self.manager.stack
+
+    @property
+    def hardware(self) -> Hardware:
+        """What is known about this machine."""
+        return self.manager.hardware
+
+    @property
+    def revision(self) -> int:
+        """The head revision."""
+        return self.store.head()
+
+    @property
+    def resolution(self) -> Resolution:
+        """Every provider's effective configuration at the head revision."""
+        state = self.store.read().state
+        return self.manager.resolve(self.manager.overlays(state))
+
+    @property
+    def issues(self) -> tuple[Issue, ...]:
+        """Everything that is wrong with the stack, or was dropped."""
+        return self.resolution.issues
+
+    def plan(self) -> Plan:
+        """What an apply would change now."""
+        return self.manager.plan(self.store)
+
+    def apply(
+        self,
+        plan: Plan | None = None,
+        *,
+        require_healthy: bool = False,
+        actor: str | None = None,
+        observer: Observer | None = None,
+    ) -> Report:
+        """Apply the head revision to the running providers, all or nothing."""
+        return self.manager.apply(
+            self.store,
+            plan,
+            require_healthy=require_healthy,
+            actor=actor or current_actor(),
+            observer=observer,
+        )
+
+    def effective(self) -> dict[str, Any]:
+        """Every provider's whole configuration, secrets redacted, in the stack file's shape."""
+        return self._rendered(users=False)
+
+    def explain(self, provider: str, field: str | None = None) -> list[Origin]:
+        """Where each value of a provider is from, or those at and below one field.
+
+        `provider` is `api/provider_id`, or a `provider_id` that only one api has.
+        """
+        key = self.key_of(provider)
+        resolved = self.resolution.providers[key]
+        if resolved.config is None:
+            mine = [issue for issue in self.issues if issue.provider == key and issue.level == "error"]
+            raise InvalidConfig(f"{key} has no effective configuration", mine)
+        found = origins(resolved, self.file)
+        if field is None:
+            return found
+        wanted = field.removeprefix("config.")
+        chosen = [each for each in found if _is_at(each.path, wanted)]
+        if not chosen:
+            hint = did_you_mean(wanted, [each.path for each in found])
+            raise UnknownName(f"{key} has no field `{wanted}`" + (f"; {hint}" if hint else ""))
+        return chosen
+
+    def key_of(self, provider: str) -> str:
+        """The `api/provider_id` that a person means. Raises `UnknownName`."""
+        keys = self.manager.provider_keys()
+        if provider in keys:
+            return provider
+        same_id = [key for key in keys if key.split("/", 1)[1] == provider]
+        if len(same_id) == 1:
+            return same_id[0]
+        if same_id:
+            raise UnknownName(f"`{provider}` is ambiguous; say one of {', '.join(same_id)}")
+        hint = did_you_mean(provider, [*keys, *(key.split("/", 1)[1] for key in keys)])
+        raise UnknownName(f"no provider `{provider}` in {self.file.name}; {hint or _known(keys)}")
+
+    def _rendered(self, *, users: bool) -> dict[str, Any]:
+        rendered: dict[str, list[dict[str, Any]]] = {api: [] for api in sorted(self.file.apis)}
+        renderer = USERS if users else SHOWN
+        for resolved in self.resolution.providers.values():
+            provider = resolved.provider
+            config = {} if resolved.config is None else renderer.render(resolved.config)
+            rendered.setdefault(provider.api, []).append(
+                {
+                    "config": config,
+                    "provider_id": provider.provider_id,
+                    "provider_type": provider.provider_type,
+                }
+            )
+        return {"providers": rendered}
+
+
+class Configurations:
+    """The registered configurations of a stack, and those that plugins ship."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+
+    @cached_property
+    def _shipped(self) -> Mapping[str, ShippedConfiguration]:
+        return {each.name: each for each in shipped_configurations(self._stack.manager.registry)}
+
+    def inspect(self) -> dict[str, Any]:
+        """The user fields of every provider, in issue 993's shape: every api of the stack, empty
+        ones as `[]`.
+        """
+        return self._stack._rendered(users=True)  # noqa: SLF001 (one object in two rooms)
+
+    def list(self) -> list[Listed]:
+        """Every configuration, available or assigned, with its source; assigned ones first."""
+        state = self._stack.store.read().state
+        order = {name: number for number, name in enumerate(state.assigned, 1)}
+        registered = [
+            Listed(each.name, each.source, _keys_of(each.providers), order.get(each.name, 0), each.revision)
+            for each in state.configurations.values()
+        ]
+        shipped = [
+            Listed(name, each.source, _keys_of(each.providers), 0, 0, each.description)
+            for name, each in self._shipped.items()
+            if name not in state.configurations
+        ]
+        return sorted(registered + shipped, key=lambda each: (each.assigned or len(order) + 1, each.name))
+
+    def get(self, name: str) -> Configuration:
+        """One configuration, registered or shipped. Raises `UnknownName`."""
+        return self._get(self._stack.store.read().state, name)
+
+    def register(
+        self,
+        config: Source,
+        name: str = "default",
+        *,
+        assign: bool = True,
+        on_dropped: OnDropped = "warn",
+        expected_revision: int | None = None,
+        actor: str | None = None,
+    ) -> Registered:
+        """Register a configuration and, unless told otherwise, assign it.
+
+        `config` is a mapping, JSON or YAML text, or a path. Only user fields are kept. Raises
+        `InvalidConfig` with every issue, and stores nothing, when the configuration is wrong or
+        nothing of it is left; `Sealed` when the stack's file is its only truth.
+        """
+        self._refuse_sealed()
+        given = read_configuration(config, name=name)
+        draft = _Draft(self._stack, name, given)
+        dropped = draft.dropped if on_dropped != "ignore" else ()
+        if on_dropped == "error" and dropped:
+            errors = tuple(evolve(issue, level="error") for issue in dropped)
+            raise InvalidConfig("the configuration sets what a user may not set", errors)
+        draft.refuse_errors()
+
+        def change(state: State, revision: int) -> State:
+            kept = draft.with_kept_secrets(state)
+            configuration = Configuration(name, kept, revision=revision)
+            assigned = state.assigned
+            if assign and name not in assigned:
+                assigned = (*assigned, name)
+            new = State({**state.configurations, name: configuration}, assigned)
+            draft.check(new)
+            return new
+
+        number = self._change(change, "register", name, actor, expected_revision)
+        kept = self.get(name).providers
+        warnings = (*given.ignored, *draft.warnings)
+        return Registered(name, number, kept, dropped, self._stack.plan(), warnings)
+
+    def assign(self, name: str, *, actor: str | None = None, expected_revision: int | None = None) -> int:
+        """Make a configuration part of the overlay, above those assigned before. The revision."""
+        self._refuse_sealed()
+
+        def change(state: State, revision: int) -> State:
+            configuration = self._get(state, name)
+            if name not in state.configurations:
+                configuration = evolve(configuration, revision=revision)
+            assigned = (*(each for each in state.assigned if each != name), name)
+            new = State({**state.configurations, name: configuration}, assigned)
+            self._check_assigned(configuration, new)
+            return new
+
+        return self._change(change, "assign", name, actor, expected_revision)
+
+    def unassign(self, name: str, *, actor: str | None = None, expected_revision: int | None = None) -> int:
+        """Take a configuration out of the overlay; it stays available. The revision."""
+        self._refuse_sealed()
+
+        def change(state: State, _revision: int) -> State:
+            self._get(state, name)
+            if name not in state.assigned:
+                raise UnknownName(f"configuration `{name}` is not assigned")
+            return _unassigned(state, name, forget=state.configurations[name].source != "user")
+
+        return self._change(change, "unassign", name, actor, expected_revision)
+
+    def unregister(self, name: str, *, actor: str | None = None, expected_revision: int | None = None) -> int:
+        """Forget a registered configuration, unassigning it first. The revision."""
+        self._refuse_sealed()
+
+        def change(state: State, _revision: int) -> State:
+            configuration = self._get(state, name)
+            if name not in state.configurations or configuration.source != "user":
+                raise UnknownName(
+                    f"configuration `{name}` is shipped by {configuration.source}; unassign it instead"
+                )
+            return _unassigned(state, name, forget=True)
+
+        return self._change(change, "unregister", name, actor, expected_revision)
+
+    def _change(self, change: Any, action: str, name: str, actor: str | None, expected: int | None) -> int:
+        store = self._stack.store
+        for attempt in range(_RETRIES):
+            head = store.read()
+            if expected is not None and expected != head.number:
+                raise Conflict(expected, head.number)
+            state = change(head.state, head.number + 1)
+            try:
+                revision = store.append(
+                    head.number, state, action=action, subject=name, actor=actor or current_actor()
+                )
+            except Conflict:
+                if expected is not None or attempt == _RETRIES - 1:
+                    raise
+            else:
+                return revision.number
+        raise AssertionError("unreachable")
+
+    def _get(self, state: State, name: str) -> Configuration:
+        found = state.configurations.get(name)
+        if found is not None:
+            return found
+        shipped = self._shipped.get(name)
+        if shipped is not None:
+            return Configuration(name, shipped.providers, shipped.source)
+        names = [*state.configurations, *self._shipped]
+        hint = did_you_mean(name, names) or (
+            f"there are {', '.join(names)}" if names else "none is registered"
+        )
+        raise UnknownName(f"no configuration `{name}`; {hint}")
+
+    def _check_assigned(self, configuration: Configuration, state: State) -> None:
+        given = read_configuration({"providers": configuration.providers}, name=configuration.name)
+        draft = _Draft(self._stack, configuration.name, given)
+        draft.refuse_errors()
+        draft.check(state)
+
+    def _refuse_sealed(self) -> None:
+        if self._stack.file.settings.get("sealed"):
+            name = self._stack.file.name
+            raise Sealed(f"the stack is sealed: {name} is its only truth; change it there")
+
+
+class _Draft:
+    """A configuration on its way in: projected, checked against the stack, nothing written yet."""
+
+    def __init__(self, stack: Stack, name: str, given: Given) -> None:
+        self._stack = stack
+        self._name = name
+        self._given = given
+        self.errors: list[Issue] = []
+        self.warnings: list[Issue] = []
+        self._dropped: list[Issue] = []
+        self._kept: list[tuple[Entry, Mapping[str, Any]]] = []
+        for entry in given.entries:
+            self._take(entry)
+
+    @property
+    def dropped(self) -> tuple[Issue, ...]:
+        """What is not taken, path by path."""
+        return tuple(self._dropped)
+
+    def refuse_errors(self) -> None:
+        """Raise `InvalidConfig` when something is wrong, or nothing is left."""
+        if self.errors:
+            raise InvalidConfig("the configuration was not registered", (*self.errors, *self._dropped))
+        if not any(values for _, values in self._kept):
+            message = "nothing to register: it sets no user field of the stack"
+            raise InvalidConfig(message, (Issue(message, code="nothing-kept"), *self._dropped))
+
+    def with_kept_secrets(self, state: State) -> dict[str, list[dict[str, Any]]]:
+        """What is stored. A redacted value sent back keeps what the same configuration had there."""
+        before = state.configurations.get(self._name)
+        stored: dict[str, list[dict[str, Any]]] = {}
+        for entry, values in self._kept:
+            provider = self._stack.manager.provider(entry.key)
+            old = _config_in(before, entry) if before else {}
+            back = [path for path, value in leaves(entry.config) if is_redacted(value)]
+            kept = values
+            for path in back:
+                given = value_at(old, path)
+                if given is not None:
+                    kept = merge(_nested(path, given), kept)
+            if kept:
+                stored.setdefault(entry.api, []).append(
+                    {
+                        "provider_id": entry.provider_id,
+                        "provider_type": provider.provider_type if provider else entry.provider_type,
+                        "config": kept,
+                    }
+                )
+        return stored
+
+    def check(self, state: State) -> None:
+        """Resolve the touched providers under the new state; refuse what this configuration breaks."""
+        manager = self._stack.manager
+        before = manager.overlays(self._stack.store.read().state)
+        after = manager.overlays(state)
+        errors: list[Issue] = []
+        self.warnings = []
+        for entry, _ in self._kept:
+            old = set(map(str, manager.resolve_one(entry.key, before.get(entry.key, ())).issues))
+            new = manager.resolve_one(entry.key, after.get(entry.key, ())).issues
+            fresh = [self._placed(issue, entry) for issue in new if str(issue) not in old]
+            errors += [issue for issue in fresh if issue.level == "error"]
+            self.warnings += [issue for issue in fresh if issue.level == "warning"]
+        if errors:
+            raise InvalidConfig("the configuration was not registered", (*errors, *self._dropped))
+
+    def _take(self, entry: Entry) -> None:
+        manager = self._stack.manager
+        provider = manager.provider(entry.key)
+        if provider is None:
+            self._refuse(entry, *self._no_provider(entry))
+            return
+        if entry.provider_type and entry.provider_type != provider.provider_type:
+            problem = (
+                f"the stack's `{provider.key}` is `{provider.provider_type}`, not `{entry.provider_type}`"
+            )
+            self._refuse(entry, problem, "a configuration cannot change a provider's type")
+            return
+        missing = missing_type(manager.registry, provider)
+        if missing is not None:
+            self._refuse(entry, getattr(missing, "message", str(missing)), getattr(missing, "hint", ""))
+            return
+        self._project(entry)
+
+    def _project(self, entry: Entry) -> None:
+        provider = self._stack.manager.provider(entry.key)
+        assert provider is not None  # noqa: S101 (asked before)
+        owned = self._stack.manager.registry.find(provider.api, provider.provider_type)
+        assert isinstance(owned, Owned)  # noqa: S101 (asked before)
+        plan = plan_of(owned.config_class)
+        kept, dropped = project(entry.config, plan)
+        taken = TakenOverlay(Overlay(self._name, 0, entry.config), kept, tuple(dropped))
+        for issue, each in zip(dropped_issues(provider, taken, plan), dropped, strict=True):
+            self._dropped.append(evolve(issue, where=self._given.where(entry, each.path)))
+        self._check_secrets(entry, kept, plan)
+        self._kept.append((entry, kept))
+
+    def _check_secrets(self, entry: Entry, kept: Mapping[str, Any], plan: Any) -> None:
+        from stackconf.fields import labels_at
+
+        for path, value in leaves(kept):
+            text = isinstance(value, str) and value != ""
+            if text and labels_at(plan, path, kept).secret and not is_reference(value):
+                self._refuse(
+                    entry,
+                    "a secret is not stored in the clear",
+                    "give a reference, `${env.NAME}` or `${file:/run/secrets/name}`",
+                    path,
+                )
+            elif text and "${" in value and is_reference(value) and not labels_at(plan, path, kept).secret:
+                self._refuse(entry, "a reference is resolved only in a secret field", "give the value", path)
+
+    def _no_provider(self, entry: Entry) -> tuple[str, str]:
+        keys = self._stack.manager.provider_keys()
+        disabled = {f"{each.api}/{each.provider_type}" for each in self._stack.file.disabled}
+        if f"{entry.api}/{entry.provider_type}" in disabled:
+            return "the provider is disabled in the stack file", "enable it there"
+        apis = {key.split("/", 1)[0] for key in keys}
+        if entry.api not in apis:
+            hint = did_you_mean(entry.api, apis)
+            return f"no provider of api `{entry.api}` in the stack", hint or _known(sorted(keys))
+        same = [key for key in keys if key.startswith(f"{entry.api}/")]
+        return "no such provider in the stack", did_you_mean(entry.key, keys) or _known(same)
+
+    def _refuse(self, entry: Entry, message: str, hint: str = "", path: tuple[str | int, ...] = ()) -> None:
+        where = self._given.document.position(entry.path) if self._given.document else None
+        self.errors.append(
+            Issue(
+                message,
+                hint=hint,
+                path=f"config.{dotted(path)}" if path else "",
+                provider=entry.key,
+                code="not-registrable",
+                where=self._given.where(entry, path) if path else where,
+            )
+        )
+
+    def _placed(self, issue: Issue, entry: Entry) -> Issue:
+        if issue.where is not None or not issue.path.startswith("config."):
+            return issue
+        path = tuple(issue.path.removeprefix("config.").split("."))
+        return evolve(issue, where=self._given.where(entry, path))
+
+
+def default_store_path(stack_file: Path) -> Path:
+    """Where the embedded store of a stack file is: in a hidden folder beside it.
+
+    >>> default_store_path(Path("site/stack.yaml")).as_posix()
+    'site/.stackconf/stack.yaml.sqlite3'
+    """
+    return stack_file.parent / ".stackconf" / f"{stack_file.name}.sqlite3"
+
+
+def current_actor() -> str:
+    """Who is acting: `STACKCONF_ACTOR`, or the user's name."""
+    named = os.environ.get("STACKCONF_ACTOR")
+    if named:
+        return named
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
+
+
+def _config_in(configuration: Configuration, entry: Entry) -> Mapping[str, Any]:
+    for each in configuration.providers.get(entry.api, ()):
+        if each["provider_id"] == entry.provider_id:
+            config: Mapping[str, Any] = each["config"]
+            return config
+    return {}
+
+
+def _nested(path: Sequence[str | int], value: Any) -> dict[str, Any]:
+    for step in reversed(path):
+        value = {step: value}
+    nested: dict[str, Any] = value
+    return nested
+
+
+def _unassigned(state: State, name: str, *, forget: bool) -> State:
+    configurations = {key: each for key, each in state.configurations.items() if key != name or not forget}
+    return State(configurations, tuple(each for each in state.assigned if each != name))
+
+
+def _keys_of(providers: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[str, ...]:
+    return tuple(f"{api}/{entry['provider_id']}" for api, listed in providers.items() for entry in listed)
+
+
+def _is_at(path: str, wanted: str) -> bool:
+    return path == wanted or path.startswith((f"{wanted}.", f"{wanted}["))
+
+
+def _known(keys: Iterable[str]) -> str:
+    return f"it has {', '.join(keys)}" if keys else "it has no providers"
