@@ -1,0 +1,549 @@
+"""The built-in NVIDIA plugin: cards over NVML, identity first, every detail on its own.
+
+NVML initialises no CUDA and takes no memory. Any call may fail on some card, driver or platform;
+that costs the one field and gives one `Problem` for all the cards it failed on. NVML does not
+heed CUDA_VISIBLE_DEVICES, so `Accelerator.visible` is worked out here.
+
+Sources: the NVML API reference; the CUDA C++ programming guide, "CUDA environment variables";
+NVIDIA's go-nvlib for the names of MIG profiles; helper_cuda.h of the CUDA samples for the cores
+of a multiprocessor.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, TypeAlias
+
+from attrs import define, evolve, field
+
+from stackconf.hardware.facts import Accelerator, Fact, MigInstance, Problem, ProblemKind, Visibility
+from stackconf.hardware.files import Files, chosen_root, whole_number
+from stackconf.hookspecs import hookimpl
+
+stackconf_api = 1
+
+DETECTOR = "nvidia"
+VENDOR_ID = "0x10de"
+MIB = 1024**2
+GIB = 1024**3
+
+VARIABLES = (
+    "CUDA_VISIBLE_DEVICES",
+    "CUDA_DEVICE_ORDER",
+    "NVIDIA_VISIBLE_DEVICES",
+    "HIP_VISIBLE_DEVICES",
+    "ROCR_VISIBLE_DEVICES",
+)
+"""NVIDIA_VISIBLE_DEVICES has already been acted on when a container starts: evidence, no filter."""
+
+CORES_PER_MULTIPROCESSOR = {
+    (5, 0): 128,
+    (5, 2): 128,
+    (5, 3): 128,
+    (6, 0): 64,
+    (6, 1): 128,
+    (6, 2): 128,
+    (7, 0): 64,
+    (7, 2): 64,
+    (7, 5): 64,
+    (8, 0): 64,
+    (8, 6): 128,
+    (8, 7): 128,
+    (8, 9): 128,
+    (9, 0): 128,
+    (10, 0): 128,
+    (10, 1): 128,
+    (10, 3): 128,
+    (11, 0): 128,
+    (12, 0): 128,
+    (12, 1): 128,
+}
+
+NOT_SUPPORTED, NO_PERMISSION, NOT_FOUND, DRIVER_NOT_LOADED, TIMEOUT = 3, 4, 6, 9, 10
+LIBRARY_NOT_FOUND, FUNCTION_NOT_FOUND, GPU_IS_LOST, RESET_REQUIRED = 12, 13, 15, 16
+VERSION_MISMATCH, DEPRECATED = 25, 26
+ADDRESSING_ATS = 2
+
+KINDS: Mapping[int, ProblemKind] = {
+    NOT_SUPPORTED: "unsupported",
+    NO_PERMISSION: "denied",
+    TIMEOUT: "timeout",
+    FUNCTION_NOT_FOUND: "unsupported",
+    VERSION_MISMATCH: "unsupported",
+    DEPRECATED: "unsupported",
+}
+WHOLE_CARD = frozenset({GPU_IS_LOST, RESET_REQUIRED})
+"""After these every call on the card fails the same way."""
+
+ADVICE: Mapping[int, str] = {
+    NO_PERMISSION: "give this user, or this container, access to /dev/nvidia*",
+    8: "connect the card's power cables",
+    DRIVER_NOT_LOADED: "load the driver (`modprobe nvidia`)",
+    TIMEOUT: "try again; if it stays, see `dmesg` for the card",
+    11: "see `dmesg` for the card's interrupts",
+    LIBRARY_NOT_FOUND: "install the NVIDIA driver, or pass the cards into the container (`--gpus all`)",
+    FUNCTION_NOT_FOUND: "the driver is too old to tell; a newer one does",
+    GPU_IS_LOST: "it fell off the bus: reboot, and see `dmesg`",
+    RESET_REQUIRED: "reset it (`nvidia-smi --gpu-reset`) or reboot",
+    17: "the operating system blocked it: see `dmesg`, and the container's device rules",
+    18: "the driver was updated while the old one stayed loaded: reboot",
+    20: "the system is out of memory",
+    29: "see `dmesg` for the driver",
+    999: "in a container, restart it (a `systemctl daemon-reload` on the host takes the cards away); "
+    "otherwise see `dmesg`",
+}
+MAX_MIG = 64
+"""More instances than any card can have."""
+
+_Visible: TypeAlias = bool | None
+
+
+@hookimpl
+def discover_hardware() -> Iterable[Fact]:
+    """The visibility variables, then every NVIDIA card of this machine."""
+    return read_nvidia(Files(chosen_root(), DETECTOR), os.environ)
+
+
+def read_nvidia(files: Files, environment: Mapping[str, str]) -> Iterator[Fact]:
+    """`Visibility`, `Accelerator` and `Problem` facts, each given as soon as it is known.
+
+    NVML speaks of the machine this runs on; `files` gives the NUMA nodes of the cards and the
+    host's memory to compare with. NVML is not shut down: the process ends, and a driver that is
+    in trouble hangs there as well as anywhere.
+    """
+    for variable in VARIABLES:
+        if variable in environment:
+            yield Visibility(variable, environment[variable])
+    import pynvml  # type: ignore[import-untyped]
+
+    if not hasattr(pynvml, "nvmlDeviceGetHandleByIndex"):
+        reason = "another module named `pynvml` hides nvidia-ml-py; uninstall it and install nvidia-ml-py"
+        yield Problem(DETECTOR, "accelerators", "error", reason)
+        return
+    nvml = Nvml(pynvml)
+    try:
+        pynvml.nvmlInit()
+        count = int(pynvml.nvmlDeviceGetCount())
+    except Exception as error:  # noqa: BLE001 - NVMLError, or ctypes' own about a broken library
+        yield _no_cards(files, nvml, error)
+        return
+    if count == 0:
+        yield Problem(DETECTOR, "accelerators", "absent", "the NVIDIA driver is loaded and has no cards")
+    yield from _cards(files, nvml, count, environment)
+    yield from nvml.problems()
+    yield from files.problems
+
+
+@define
+class _Card:
+    """A card with NVML's handles to it and to its MIG instances; no handle where NVML gave none."""
+
+    index: int
+    handle: Any
+    known: Accelerator
+    instances: list[tuple[Any, MigInstance]] = field(factory=list)
+
+
+def _cards(files: Files, nvml: Nvml, count: int, environment: Mapping[str, str]) -> Iterator[Accelerator]:
+    """Each card twice: what it is, and after all of them the details, which may hang."""
+    common = Accelerator(
+        "nvidia",
+        driver_version=nvml.text("driver_version", None, "nvmlSystemGetDriverVersion"),
+        runtime_version=_runtime_version(nvml),
+    )
+    cards = [_identified(nvml, evolve(common, index=index), index) for index in range(count)]
+    value, order = environment.get("CUDA_VISIBLE_DEVICES"), environment.get("CUDA_DEVICE_ORDER")
+    for card, visible in zip(cards, visible_cards(value, order, [card.known for card in cards]), strict=True):
+        card.known = evolve(card.known, visible=visible)
+        yield card.known
+    for card in cards:
+        if card.handle is not None:
+            yield _detailed(files, nvml, card)
+
+
+def _identified(nvml: Nvml, known: Accelerator, index: int) -> _Card:
+    handle = nvml.ask("accelerators", index, "nvmlDeviceGetHandleByIndex", index)
+    if handle is None:
+        return _Card(index, None, known)
+    pci = nvml.ask("pci_bus_id", index, "nvmlDeviceGetPciInfo", handle)
+    enabled = _mig_enabled(nvml, handle, index)
+    instances = _instances(nvml, handle, index) if enabled else []
+    known = evolve(
+        known,
+        uuid=nvml.text("uuid", index, "nvmlDeviceGetUUID", handle),
+        name=nvml.text("name", index, "nvmlDeviceGetName", handle),
+        pci_bus_id=None if pci is None else _decoded(pci.busId),
+        pci_device_id=None if pci is None else _device_id(pci.pciDeviceId),
+        mig_enabled=enabled,
+        mig=tuple(instance for _, instance in instances),
+    )
+    return _Card(index, handle, known, instances)
+
+
+def _detailed(files: Files, nvml: Nvml, card: _Card) -> Accelerator:
+    handle, index = card.handle, card.index
+    capability = nvml.ask("compute_capability", index, "nvmlDeviceGetCudaComputeCapability", handle)
+    if capability is not None:
+        capability = (int(capability[0]), int(capability[1]))
+    total, free, kind = _memory(files, nvml, handle, index)
+    return evolve(
+        card.known,
+        memory_bytes=total,
+        free_bytes=free,
+        memory_kind=kind,
+        compute_capability=capability,
+        multiprocessors=_multiprocessors(nvml, handle, index, capability),
+        mig=tuple(_sized(nvml, own, one, index, total) for own, one in card.instances),
+        numa_node=_numa_node(files, nvml, handle, card.known),
+    )
+
+
+# ------------------------------------------------------------------------------------- details
+
+
+def _runtime_version(nvml: Nvml) -> str | None:
+    """`12040` is CUDA 12.4."""
+    number = nvml.ask("runtime_version", None, "nvmlSystemGetCudaDriverVersion_v2")
+    return f"{number // 1000}.{number % 1000 // 10}" if number else None
+
+
+def _device_id(number: int) -> str | None:
+    """NVML puts the device's number above the vendor's; PCI ids are written the other way round."""
+    return f"{number & 0xFFFF:04x}:{number >> 16 & 0xFFFF:04x}" if number else None
+
+
+def _memory(
+    files: Files, nvml: Nvml, handle: Any, index: int
+) -> tuple[int | None, int | None, Literal["dedicated", "unified"] | None]:
+    """Total and free bytes, and whose memory it is.
+
+    A card that shares the host's memory gives no amount (GB10), or the host's own. Whether it
+    shares is taken from its addressing mode or its chip-to-chip link, never from its name; these
+    alone do not say so, because a Grace Hopper has both and memory of its own.
+    """
+    fact = "memory_bytes"
+    info = nvml.try_ask("nvmlDeviceGetMemoryInfo", handle, version=getattr(nvml.library, "nvmlMemory_v2", 2))
+    if info is None:
+        info = nvml.ask(fact, index, "nvmlDeviceGetMemoryInfo", handle)
+    total = int(info.total) if info is not None else None
+    if total is not None and not 0 < total < 2**63:
+        nvml.note(fact, index, "unsupported", f"nvmlDeviceGetMemoryInfo gives {total} bytes in all")
+        total = None
+    host = _host_memory(files)
+    if total is not None and (host is None or not math.isclose(total, host, rel_tol=0.01)):
+        return total, int(info.free), "dedicated"
+    unified = _coherent(nvml, handle) or (total is not None and total == host)
+    if unified and total is None:
+        nvml.note(fact, index, "unsupported", "it shares the host's memory and has none of its own")
+    if total is None:
+        return None, None, "unified" if unified else None
+    return total, int(info.free), "unified" if unified else "dedicated"
+
+
+def _coherent(nvml: Nvml, handle: Any) -> bool:
+    if nvml.try_ask("nvmlDeviceGetAddressingMode", handle) == ADDRESSING_ATS:
+        return True
+    link = nvml.try_ask("nvmlDeviceGetC2cModeInfoV1", handle)
+    return link is not None and bool(link.isC2cEnabled)
+
+
+def _host_memory(files: Files) -> int | None:
+    match = re.search(r"^MemTotal:\s*([0-9]+) kB", files.text("/proc/meminfo", "memory") or "", re.MULTILINE)
+    return int(match[1]) * 1024 if match else None
+
+
+def _multiprocessors(nvml: Nvml, handle: Any, index: int, capability: tuple[int, int] | None) -> int | None:
+    cores = nvml.ask("multiprocessors", index, "nvmlDeviceGetNumGpuCores", handle)
+    if not cores or capability is None:
+        return None
+    each = CORES_PER_MULTIPROCESSOR.get(capability)
+    if each is None or cores % each:
+        shown = f"{capability[0]}.{capability[1]}"
+        nvml.note("multiprocessors", index, "unsupported", f"{cores} cores of compute capability {shown}")
+        return None
+    return int(cores // each)
+
+
+def _numa_node(files: Files, nvml: Nvml, handle: Any, card: Accelerator) -> int | None:
+    """The node whose CPUs are nearest: sysfs, else NVML's memory affinity; -1 is "not said"."""
+    match = re.fullmatch(r"([0-9A-Fa-f]+):([0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-7])", card.pci_bus_id or "")
+    if match:
+        address = f"{int(match[1], 16):04x}:{match[2].lower()}"
+        node = whole_number(files.text(f"/sys/bus/pci/devices/{address}/numa_node", "accelerators.numa_node"))
+        if node is not None:
+            return node
+    masks = nvml.ask("numa_node", card.index, "nvmlDeviceGetMemoryAffinity", handle, 16, 0)
+    if masks is None:
+        return None
+    nodes = [64 * word + bit for word, mask in enumerate(masks) for bit in range(64) if mask >> bit & 1]
+    if len(nodes) == 1:
+        return nodes[0]
+    nvml.note("numa_node", card.index, "unsupported", f"nvmlDeviceGetMemoryAffinity gives {len(nodes)} nodes")
+    return None
+
+
+# ----------------------------------------------------------------------------------------- MIG
+
+
+def _mig_enabled(nvml: Nvml, handle: Any, index: int) -> bool | None:
+    modes, code = nvml.result("nvmlDeviceGetMigMode", handle)
+    if code == NOT_SUPPORTED:
+        return False  # a card without the feature
+    if modes is None:
+        nvml.failed("mig_enabled", index, "nvmlDeviceGetMigMode", code)
+        return None
+    return bool(modes[0] == 1)
+
+
+def _instances(nvml: Nvml, handle: Any, index: int) -> list[tuple[Any, MigInstance]]:
+    most = nvml.ask("mig", index, "nvmlDeviceGetMaxMigDeviceCount", handle)
+    found = []
+    for number in range(min(int(most or 0), MAX_MIG)):
+        own, code = nvml.result("nvmlDeviceGetMigDeviceHandleByIndex", handle, number)
+        if own is not None:
+            found.append((own, MigInstance(nvml.text("mig.uuid", index, "nvmlDeviceGetUUID", own))))
+        elif code != NOT_FOUND:  # an empty place
+            nvml.failed("mig", index, "nvmlDeviceGetMigDeviceHandleByIndex", code)
+    return found
+
+
+def _sized(nvml: Nvml, handle: Any, instance: MigInstance, index: int, card_bytes: int | None) -> MigInstance:
+    memory = nvml.ask("mig.memory_bytes", index, "nvmlDeviceGetMemoryInfo", handle)
+    attributes = nvml.ask("mig.profile", index, "nvmlDeviceGetAttributes", handle)
+    return evolve(
+        instance,
+        memory_bytes=None if memory is None else int(memory.total) or None,
+        multiprocessors=None if attributes is None else int(attributes.multiprocessorCount) or None,
+        profile=None if attributes is None or card_bytes is None else _profile(attributes, card_bytes),
+    )
+
+
+def _profile(attributes: Any, card_bytes: int) -> str | None:
+    """`1g.10gb`: its memory rounded up to eighths of the card's, as go-nvlib names profiles.
+
+    A compute instance that has part of the slices has its own number before: `1c.3g.40gb`.
+    """
+    compute, graphics = int(attributes.computeInstanceSliceCount), int(attributes.gpuInstanceSliceCount)
+    if not graphics or not attributes.memorySizeMB:
+        return None
+    eighths = math.ceil(int(attributes.memorySizeMB) * MIB / card_bytes * 8)
+    part = f"{compute}c." if compute != graphics else ""
+    return f"{part}{graphics}g.{round(eighths / 8 * math.ceil(card_bytes / GIB))}gb"
+
+
+# ---------------------------------------------------------------------------------- visibility
+
+
+def visible_cards(value: str | None, order: str | None, cards: Sequence[Accelerator]) -> list[_Visible]:
+    """For each card, whether CUDA_VISIBLE_DEVICES lets CUDA see it; `None` when that is not certain.
+
+    CUDA reads the list from the left and stops at the first entry that names no card; an entry
+    that comes twice hides everything. Numbers count in CUDA's order, which equals NVML's only with
+    CUDA_DEVICE_ORDER=PCI_BUS_ID or where all cards are of one model. Of MIG instances CUDA takes
+    the first.
+
+    >>> pair = [Accelerator("nvidia", index=n, uuid=f"GPU-{n}a", pci_device_id="10de:2330",
+    ...                     mig_enabled=False) for n in (0, 1)]
+    >>> visible_cards("1", None, pair), visible_cards("GPU-0,9", None, pair), visible_cards("", None, pair)
+    ([False, True], [True, None], [False, False])
+    """
+    if value is None:
+        return [True] * len(cards)
+    tokens = [token.strip() for token in value.split(",")]
+    if re.match(r"(GPU|MIG)-", tokens[0]):
+        return _by_uuid(tokens, cards)
+    if re.fullmatch(r"[0-9]+", tokens[0], re.ASCII):
+        return _by_number(tokens, order, cards)
+    # CUDA's reader of numbers might take `0x1` or `gpu-1` for something; anything else names nothing.
+    unsure = re.match(r"[0-9+]|gpu-|mig-", tokens[0], re.IGNORECASE)
+    return [None if unsure else False] * len(cards)
+
+
+def _by_number(tokens: Sequence[str], order: str | None, cards: Sequence[Accelerator]) -> list[_Visible]:
+    """Numbers mean cards for certain only where every card is known and none is cut up."""
+    unsure: list[_Visible] = [None] * len(cards)
+    if any(card.uuid is None or card.mig_enabled is not False for card in cards):
+        return unsure
+    taken: list[int] = []
+    for token in tokens:
+        if not re.fullmatch(r"[0-9]+", token, re.ASCII):
+            if re.match(r"[0-9+A-Za-z]", token):
+                return unsure
+            break
+        if int(token) >= len(cards):
+            break
+        if int(token) in taken:
+            return [False] * len(cards)
+        taken.append(int(token))
+    models = {card.pci_device_id for card in cards}
+    same_order = order == "PCI_BUS_ID" or (len(models) == 1 and None not in models)
+    if not same_order and 0 < len(taken) < len(cards):
+        return unsure
+    return [position in taken for position in range(len(cards))]
+
+
+def _by_uuid(tokens: Sequence[str], cards: Sequence[Accelerator]) -> list[_Visible]:
+    """Uuids may be shortened as long as only one card fits."""
+    seen: list[int] = []
+    for token in tokens:
+        if not re.match(r"(GPU|MIG)-", token):
+            # Numbers may not be mixed in; what CUDA does then is not written anywhere.
+            return [True if position in seen else None for position in range(len(cards))]
+        found = _named(token, cards)
+        if found is None:
+            return [None] * len(cards)
+        if len(found) != 1:
+            break
+        if found[0] in seen:
+            return [False] * len(cards)
+        seen.append(found[0])
+        if token.startswith("MIG-"):
+            break
+    return [position in seen for position in range(len(cards))]
+
+
+def _named(token: str, cards: Sequence[Accelerator]) -> list[int] | None:
+    """The positions of the cards that a uuid names, or `None` where a card's uuids are not known."""
+    # The older name of an instance: MIG-GPU-<card's uuid>/<gpu instance>/<compute instance>.
+    old = re.fullmatch(r"MIG-(GPU-[^/]+)/[0-9]+/[0-9]+", token)
+    if token.startswith("GPU-") or old:
+        wanted = old[1] if old else token
+        known = [[card.uuid] for card in cards]
+    else:
+        wanted = token
+        known = [
+            [one.uuid for one in card.mig] or ([] if card.mig_enabled is False else [None]) for card in cards
+        ]
+    found = [
+        position
+        for position, uuids in enumerate(known)
+        if any((uuid or "").startswith(wanted) for uuid in uuids)
+    ]
+    unknown = any(uuid is None for uuids in known for uuid in uuids)
+    return None if unknown and len(found) != 1 else found
+
+
+# ---------------------------------------------------------------------------------------- NVML
+
+
+class Nvml:
+    """NVML with every failure kept: one `Problem` for each field and cause, naming the cards.
+
+    `NVMLError` is not hashable and cannot be compared with `None`; only its number goes further.
+    """
+
+    def __init__(self, library: Any) -> None:
+        self.library = library
+        self._names = {
+            getattr(library, name): name
+            for name in sorted(dir(library))
+            if name.startswith("NVML_ERROR_") and isinstance(getattr(library, name), int)
+        }
+        self._failures: dict[tuple[str, ProblemKind, str], list[int | None]] = {}
+
+    def result(self, call: str, *arguments: Any, **options: Any) -> tuple[Any, int | str | None]:
+        """What the call gives and `None`, or `None` and the error's number (or text, not NVML's own)."""
+        function = getattr(self.library, call, None)
+        if function is None:
+            return None, f"this nvidia-ml-py has no {call}"
+        try:
+            return function(*arguments, **options), None
+        except self.library.NVMLError as error:
+            return None, int(error.value)
+        except Exception as error:  # noqa: BLE001 - ctypes and decoding have their own
+            return None, f"{type(error).__name__}: {error}"
+
+    def ask(self, fact: str, card: int | None, call: str, *arguments: Any) -> Any:
+        """What the call gives, or `None` with the failure kept for `fact`."""
+        value, code = self.result(call, *arguments)
+        if code is not None:
+            self.failed(fact, card, call, code)
+        return value
+
+    def try_ask(self, call: str, *arguments: Any, **options: Any) -> Any:
+        """What the call gives, or `None` where there is another way to know."""
+        return self.result(call, *arguments, **options)[0]
+
+    def text(self, fact: str, card: int | None, call: str, *arguments: Any) -> str | None:
+        """The text that the call gives; `None` for an empty one."""
+        value = self.ask(fact, card, call, *arguments)
+        return None if value is None else _decoded(value)
+
+    def failed(self, fact: str, card: int | None, call: str, code: int | str | None) -> None:
+        """Keep a call's failure."""
+        if not isinstance(code, int):
+            self.note(fact, card, "error", f"{call}: {code}")
+            return
+        where = "" if code in WHOLE_CARD else f" from {call}"
+        advice = f"; {ADVICE[code]}" if code in ADVICE else ""
+        subject = "accelerators" if code in WHOLE_CARD else fact
+        self.note(subject, card, KINDS.get(code, "error"), f"{self.name(code)}{where}{advice}")
+
+    def note(self, fact: str, card: int | None, kind: ProblemKind, reason: str) -> None:
+        """Keep what is wrong with a card's field."""
+        subject = fact if fact == "accelerators" else f"accelerators.{fact}"
+        cards = self._failures.setdefault((subject, kind, reason), [])
+        if card not in cards:
+            cards.append(card)
+
+    def name(self, code: int) -> str:
+        """NVML's own name of an error."""
+        return self._names.get(code, f"NVML error {code}")
+
+    def problems(self) -> Iterator[Problem]:
+        """Everything kept, the cards of one cause together."""
+        for (fact, kind, reason), cards in self._failures.items():
+            numbers = [card for card in cards if card is not None]
+            which = f"card{'s' if len(numbers) > 1 else ''} {_ranges(numbers)}: " if numbers else ""
+            yield Problem(DETECTOR, fact, kind, f"{which}{reason}")
+
+
+def _no_cards(files: Files, nvml: Nvml, error: Exception) -> Problem:
+    """Why there is nothing to ask. A card on the bus means that something is there after all."""
+    code = getattr(error, "value", None)
+    if not isinstance(code, int):
+        return Problem(DETECTOR, "accelerators", "error", f"nvmlInit: {type(error).__name__}: {error}")
+    advice = f"; {ADVICE[code]}" if code in ADVICE else ""
+    reason = f"{nvml.name(code)} from nvmlInit"
+    if code == LIBRARY_NOT_FOUND:
+        reason = f"no NVIDIA driver library ({nvml.name(code)})"
+    elif code == DRIVER_NOT_LOADED:
+        reason = f"no NVIDIA driver is loaded ({nvml.name(code)})"
+        if "microsoft" in (files.text("/proc/sys/kernel/osrelease", "accelerators") or "").lower():
+            advice = "; under WSL the library in /usr/lib/wsl/lib must be found first"
+    if code in {LIBRARY_NOT_FOUND, DRIVER_NOT_LOADED}:
+        there = _on_the_bus(files)
+        if not there:
+            return Problem(DETECTOR, "accelerators", "absent", reason)
+        reason = f"{reason}, yet there is an NVIDIA card at {', '.join(there)}"
+    return Problem(DETECTOR, "accelerators", KINDS.get(code, "error"), f"{reason}{advice}")
+
+
+def _on_the_bus(files: Files) -> list[str]:
+    """The PCI addresses of NVIDIA's display controllers (class 0x03)."""
+    folder, fact = "/sys/bus/pci/devices", "accelerators"
+    return [
+        address
+        for address in files.names(folder, fact)
+        if (files.text(f"{folder}/{address}/vendor", fact) or "").strip() == VENDOR_ID
+        and (files.text(f"{folder}/{address}/class", fact) or "").startswith("0x03")
+    ]
+
+
+def _decoded(value: str | bytes) -> str | None:
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+    return text.strip() or None
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """`0-2, 5` for 0, 1, 2, 5."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)

@@ -1,0 +1,409 @@
+"""One detector in a process of its own, with a deadline that the caller always survives.
+
+Drivers hang, crash and print. The child reports each fact as a line of JSON the moment the
+detector gives it, on a descriptor that nothing else can write to: what came before a hang or a
+crash counts. Whatever else the child prints is kept only to explain a failure.
+
+The caller never waits without a bound: a child that ignores even SIGKILL (a driver call in
+uninterruptible sleep) is left behind. The child also ends itself a second after its deadline, so
+a caller that was interrupted leaves nothing running.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from attrs import frozen
+
+from stackconf.errors import HookError, InvalidConfig
+from stackconf.hardware.facts import Fact, Problem, ProblemKind
+from stackconf.hardware.files import ROOT_VARIABLE
+
+if TYPE_CHECKING:
+    import subprocess
+    from types import ModuleType
+
+HOOK = "discover_hardware"
+DEADLINE_VARIABLE = "STACKCONF_PROBE_TIMEOUT"
+DEADLINE_SECONDS = 10.0
+GRACE_SECONDS = 0.5
+"""How long a killed child may take to go before it is left behind."""
+
+MAX_REPORT = 8 * 1024 * 1024
+"""More bytes than any machine has facts."""
+
+NOISE = 4096
+SHOWN_NOISE = 300
+
+SUBJECTS = {"stackconf.hardware.nvidia": "accelerators", "stackconf.hardware.host": "host, cpu, memory"}
+"""What is unknown when a whole detector fails; for others it is everything they could have said."""
+
+BOOT = (
+    "import json, sys; request = json.loads(sys.argv[1]); sys.path[:] = request['path']; "
+    "from stackconf.hardware.probe import serve; serve(request)"
+)
+
+_LEFT_BEHIND: list[subprocess.Popen[bytes]] = []
+
+
+@frozen
+class Detector:
+    """A plugin that may implement `discover_hardware`, and where to find it.
+
+    `target` is `package.module`, `package.module:attribute`, or the path of a `.py` file.
+    `distribution` and `version` name it in problems.
+    """
+
+    name: str
+    target: str
+    distribution: str = ""
+    version: str = ""
+
+    @property
+    def subject(self) -> str:
+        """What is unknown when it fails as a whole."""
+        return SUBJECTS.get(self.target, "everything")
+
+
+def deadline_seconds() -> float:
+    """The deadline of one detector: `STACKCONF_PROBE_TIMEOUT`, or 10 s.
+
+    Raises `InvalidConfig` when the variable is not a positive number of seconds.
+    """
+    text = os.environ.get(DEADLINE_VARIABLE)
+    if not text:
+        return DEADLINE_SECONDS
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= 3600:  # noqa: PLR2004 - an hour; also false for nan
+        raise InvalidConfig(
+            f"{DEADLINE_VARIABLE}: `{text}` is not a number of seconds between 0 and 3600; "
+            f"leave it unset for {DEADLINE_SECONDS:g}"
+        )
+    return seconds
+
+
+def run(detector: Detector, *, root: Path | None = None, deadline: float | None = None) -> list[Fact]:
+    """Everything the detector reports, and a `Problem` if it failed, hung or crashed.
+
+    Returns at most about two seconds after `deadline` (seconds). Never raises for what a detector
+    does. `root` is where a detector that reads files should read them.
+    """
+    seconds = deadline_seconds() if deadline is None else deadline
+    if not sys.executable:
+        return [_failed(detector, "cannot run: this program has no Python interpreter to start")]
+    started = time.monotonic()
+    try:
+        child = _start(detector, root, seconds)
+    except OSError as error:
+        return [_failed(detector, f"could not be started: {error}")]
+    report, noise = _Report(child.stdout), _Noise(child.stderr)
+    report.join(seconds)
+    in_time = not report.is_alive() and not report.too_much
+    in_time = in_time and _ended(child, max(0.0, started + seconds - time.monotonic()))
+    if not in_time:
+        _end(child)
+        report.join(GRACE_SECONDS)
+    noise.join(GRACE_SECONDS)
+    facts, complete = _read(detector, bytes(report.kept))
+    if report.too_much:
+        facts.append(_failed(detector, f"reported more than {MAX_REPORT // 2**20} MiB and was stopped"))
+    elif not in_time:
+        told = _trimmed(noise.text)
+        reason = f"did not answer within {seconds:g} s{told}; {DEADLINE_VARIABLE} changes the deadline"
+        facts.append(_failed(detector, reason, "timeout"))
+    elif not complete:
+        facts.append(_failed(detector, _ending(child.returncode) + _trimmed(noise.text)))
+    return facts
+
+
+# ---------------------------------------------------------------------------------- the caller
+
+
+def _start(detector: Detector, root: Path | None, seconds: float) -> subprocess.Popen[bytes]:
+    import json
+    import subprocess
+
+    request = {
+        "path": [entry or str(Path.cwd()) for entry in sys.path],
+        "name": detector.name,
+        "target": detector.target,
+        "root": None if root is None else str(root),
+        "seconds": seconds,
+    }
+    return subprocess.Popen(  # noqa: S603 - our own interpreter and our own code
+        [sys.executable, "-I", "-c", BOOT, json.dumps(request)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=0,
+        start_new_session=True,
+    )
+
+
+class _Report(threading.Thread):
+    """Reads what the child reports, up to a bound, until it closes the pipe."""
+
+    def __init__(self, stream: IO[bytes] | None) -> None:
+        super().__init__(daemon=True)
+        self.stream = stream
+        self.kept = bytearray()
+        self.too_much = False
+        self.start()
+
+    def run(self) -> None:
+        if self.stream is None:
+            return
+        with self.stream:
+            while chunk := self.stream.read(65_536):
+                self.kept += chunk
+                if len(self.kept) > MAX_REPORT:
+                    self.too_much = True
+                    return
+
+
+class _Noise(threading.Thread):
+    """Drains what else the child prints, and keeps the end of it."""
+
+    def __init__(self, stream: IO[bytes] | None) -> None:
+        super().__init__(daemon=True)
+        self.stream = stream
+        self.kept = b""
+        self.start()
+
+    def run(self) -> None:
+        if self.stream is None:
+            return
+        with self.stream:
+            while chunk := self.stream.read(65_536):
+                self.kept = (self.kept + chunk)[-NOISE:]
+
+    @property
+    def text(self) -> str:
+        return self.kept.decode("utf-8", "replace")
+
+
+def _ended(child: subprocess.Popen[bytes], seconds: float) -> bool:
+    import subprocess
+
+    try:
+        child.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """Kill the child and what it started; leave it behind if it cannot be killed."""
+    _kill(child)
+    if not _ended(child, GRACE_SECONDS):
+        _LEFT_BEHIND.append(child)
+
+
+def _kill(child: subprocess.Popen[bytes]) -> None:
+    import signal
+
+    if child.poll() is not None:
+        return
+    try:
+        if sys.platform == "win32":
+            child.kill()
+        else:
+            os.killpg(child.pid, signal.SIGKILL)
+    except OSError:
+        child.kill()
+
+
+def _read(detector: Detector, report: bytes) -> tuple[list[Fact], bool]:
+    """The facts in a report, and whether the detector came to its end."""
+    import json
+
+    from stackconf.hardware.codec import fact_from_dict
+
+    facts: list[Fact] = []
+    # What follows the last newline was cut off in the middle.
+    for line in report.split(b"\n")[:-1]:
+        try:
+            entry = json.loads(line)
+            if entry == {"done": True}:
+                return facts, True
+            if "failure" in entry:
+                facts.append(_failed(detector, str(entry["failure"])))
+            else:
+                facts.append(fact_from_dict(entry))
+        except (ValueError, TypeError) as error:
+            facts.append(_failed(detector, f"gave a fact that cannot be used: {error}"))
+    return facts, False
+
+
+def _failed(detector: Detector, problem: str, kind: ProblemKind = "error") -> Problem:
+    named = HookError(
+        HOOK, detector.name, problem, distribution=detector.distribution, version=detector.version
+    )
+    return Problem(detector.name, detector.subject, kind, str(named))
+
+
+def _ending(code: int | None) -> str:
+    import signal
+
+    if code is not None and code < 0:
+        try:
+            return f"crashed with {signal.Signals(-code).name}"
+        except ValueError:
+            return f"was ended by signal {-code}"
+    return f"ended before it was done (exit code {code})"
+
+
+def _trimmed(noise: str) -> str:
+    lines = [" ".join(line.split()) for line in noise.splitlines() if line.strip()]
+    text = " | ".join(lines[-3:])
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    if len(text) > SHOWN_NOISE:
+        text = f"...{text[-SHOWN_NOISE:]}"
+    return f"; it printed: {text}" if text else ""
+
+
+# ----------------------------------------------------------------------------------- the child
+
+
+def serve(request: Mapping[str, Any]) -> None:
+    """Run in the child: report the detector's facts, then leave without cleaning up.
+
+    Only the report's own descriptor reaches the caller's ear; `print` and native code write to
+    what is now standard error. Leaving at once keeps a driver's exit handlers from hanging.
+    """
+    import json
+
+    channel = os.dup(1)
+    os.dup2(2, 1)
+    _end_yourself(float(request["seconds"]) + 1.0)
+    if request["root"] is not None:
+        os.environ[ROOT_VARIABLE] = request["root"]
+
+    def say(entry: Mapping[str, Any]) -> None:
+        left = memoryview(json.dumps(entry).encode() + b"\n")
+        while left:
+            left = left[os.write(channel, left) :]
+
+    for entry in _entries(request["name"], request["target"]):
+        say(entry)
+    say({"done": True})
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _end_yourself(seconds: float) -> None:
+    import signal
+
+    if hasattr(signal, "setitimer"):
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+def _entries(name: str, target: str) -> Iterator[dict[str, Any]]:
+    """Lines of the report; a failure is one of them."""
+    try:
+        plugin = _load(name, target)
+        if complaint := _incompatible(plugin):
+            yield {"failure": complaint}
+            return
+        implementations = list(_implementations(plugin))
+    except BaseException as error:  # noqa: BLE001 - importing a plugin may raise anything, SystemExit too
+        yield {"failure": f"cannot be imported: {_described(error)}"}
+        return
+    for implementation in implementations:
+        yield from _called(implementation)
+
+
+def _called(implementation: Any) -> Iterator[dict[str, Any]]:
+    from collections.abc import Iterable
+
+    from stackconf.hardware.codec import FACT_CLASSES, fact_to_dict
+
+    wanted = f"a list of {', '.join(FACT_CLASSES)}"
+    try:
+        facts = implementation()
+        if facts is None:
+            return
+        if isinstance(facts, str | bytes | Mapping) or not isinstance(facts, Iterable):
+            yield {"failure": f"returned a {type(facts).__name__}; return {wanted}"}
+            return
+        refused = set()
+        for fact in facts:
+            if type(fact) in FACT_CLASSES.values():
+                yield fact_to_dict(fact)
+            elif type(fact).__name__ not in refused:
+                refused.add(type(fact).__name__)
+                yield {"failure": f"gave a {type(fact).__name__}; give {wanted}"}
+    except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit too
+        yield {"failure": f"raised {_described(error)}"}
+
+
+def _load(name: str, target: str) -> Any:
+    from importlib import import_module
+
+    if target.endswith(".py"):
+        return _load_file(name, target)
+    module, _, attributes = target.partition(":")
+    found: Any = import_module(module)
+    for attribute in filter(None, attributes.split(".")):
+        found = getattr(found, attribute)
+    return found
+
+
+def _load_file(name: str, path: str) -> ModuleType:
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    spec = spec_from_file_location(name.replace(".", "_"), path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python file")
+    module = module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _incompatible(plugin: Any) -> str:
+    from stackconf.hookspecs import API_VERSION, SUPPORTED_API_VERSIONS
+
+    spoken = getattr(plugin, "stackconf_api", API_VERSION)
+    numbers = {spoken} if isinstance(spoken, int) else set(spoken)
+    if numbers & SUPPORTED_API_VERSIONS:
+        return ""
+    return f"was skipped: it speaks plugin API {spoken}, and this stackconf speaks {API_VERSION}"
+
+
+def _implementations(plugin: Any) -> Iterator[Any]:
+    import pluggy
+
+    from stackconf.hookspecs import PROJECT
+
+    manager = pluggy.PluginManager(PROJECT)
+    for name in dir(plugin):
+        options = manager.parse_hookimpl_opts(plugin, name)
+        if options is None or (options.get("specname") or name) != HOOK:
+            continue
+        if options.get("wrapper") or options.get("hookwrapper"):
+            raise TypeError(f"`{name}` is a hook wrapper, and each detector runs apart: nothing to wrap")
+        yield getattr(plugin, name)
+
+
+def _described(error: BaseException) -> str:
+    """The exception in one line, with the place in the plugin where it came from."""
+    text = " ".join(str(error).split())
+    place = ""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is not None and trace.tb_frame.f_code.co_filename != __file__:
+        place = f" ({Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno})"
+    return f"{type(error).__name__}{f': {text}' if text else ''}{place}"
