@@ -44,6 +44,11 @@ class Plugin:
     version: str = ""
     provides: tuple[ProviderType, ...] = ()
 
+    @property
+    def label(self) -> str:
+        """What people know it by: the distribution and its version, or the plugin's own name."""
+        return f"{self.distribution} {self.version}".strip() or self.name
+
     def failed(self, hook: str, problem: str, provider: str = "") -> HookError:
         """A `HookError` that blames this plugin."""
         return HookError(

@@ -24,8 +24,7 @@ def load(entry: Advertised) -> Plugin:
         implementation = _import_file(entry.target) if _is_file(entry) else _import_target(entry.target)
     except (Exception, SystemExit) as error:
         raise _refused(entry, f"cannot be imported: {_described(error)}") from error
-    name = entry.name if entry.distribution == "" else f"{entry.distribution}:{entry.target}"
-    return plugin_from(name, implementation, distribution=entry.distribution, version=entry.version)
+    return plugin_from(entry.target, implementation, distribution=entry.distribution, version=entry.version)
 
 
 def config_class_of(kind: ProviderType, plugin: Plugin) -> type[BaseModel]:

@@ -66,7 +66,7 @@ def _candidates(resolved: Resolved, path: Path, labels: Labels, stack: StackFile
     given = covering(resolved.hardware_values, path)
     if given is not _NOTHING:
         plugin = resolved.owned.hooks.owner if resolved.owned else None
-        source = f"plugin `{plugin.name}`" if plugin else "plugin"
+        source = f"plugin {plugin.label}" if plugin else "plugin"
         yield origin("hardware", given, source, reason_at(resolved.defaults, path))
     yield origin("class", *_class_default(resolved, path))
 
