@@ -318,6 +318,28 @@ def test_apsw_serves_where_sqlite3_loads_no_extensions(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_sqlite_that_grants_a_smaller_map_is_told_of_and_not_refused(tmp_path):
+    # SQLite's limit can be lowered only while it is shut down, hence the process of its own.
+    code = """if True:
+        import sys
+        import apsw
+        from stackconf import Provider
+        from stackconf_sqlite_vec import database, plugin
+        from stackconf_sqlite_vec.config import SqliteVecConfig
+
+        apsw.shutdown()
+        apsw.config(apsw.SQLITE_CONFIG_MMAP_SIZE, 0, 2 * 1024**2)
+        apsw.initialize()
+        database._opened = database._with_apsw
+        config = SqliteVecConfig(db_path=sys.argv[1], mmap_bytes=8 * 1024**2)
+        applied = plugin.apply_config(Provider("vector_io", "v", "inline::sqlite-vec"), config)
+        print(applied.detail, applied.check())
+    """
+    run = [sys.executable, "-c", code, str(tmp_path / "v.db")]
+    out = subprocess.run(run, capture_output=True, text=True, check=True).stdout
+    assert out.endswith("connections of this process: map 2 MiB, all that this SQLite grants None\n")
+
+
 def _system_python() -> str | None:
     """The distribution's Python of this version, if its sqlite3 loads extensions."""
     path = f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}"

@@ -132,11 +132,13 @@ def _pragmas(settings: Settings) -> Iterator[str]:
 
 
 def not_in_force(database: Database) -> str | None:
-    """Which of the settings SQLite did not take over, read back from the connection; or `None`."""
+    """Which of the settings SQLite did not take over, read back from the connection; or `None`.
+
+    Not the map: a SQLite built with a lower limit gives less, which costs speed only.
+    """
     wanted = {
         "busy_timeout": database.settings.busy_timeout_ms,
         "cache_size": _negative_kib(database.settings.cache_bytes),
-        "mmap_size": database.settings.mmap_bytes,
     }
     for pragma, value in wanted.items():
         found = database.value(f"PRAGMA {pragma}")

@@ -193,10 +193,11 @@ def _complaint(key: str, path: Path, settings: Settings) -> str | None:
 
 def _detail(path: Path, prepared: Prepared, settings: Settings) -> str:
     kept = f"journal mode {prepared.journal_mode}, pages of {prepared.page_size} bytes"
-    own = [
-        f"{name} {amount / _MIB:.0f} MiB"
-        for name, amount in (("cache", settings.cache_bytes), ("map", settings.mmap_bytes))
-        if amount is not None
-    ]
+    own = []
+    if settings.cache_bytes is not None:
+        own.append(f"cache {settings.cache_bytes / _MIB:.0f} MiB")
+    if settings.mmap_bytes is not None:
+        less = "" if prepared.mmap_bytes == settings.mmap_bytes else ", all that this SQLite grants"
+        own.append(f"map {prepared.mmap_bytes / _MIB:.0f} MiB{less}")
     here = f"; connections of this process: {', '.join(own)}" if own else ""
     return f"sqlite-vec {prepared.vec_version} through {prepared.library}; {path}: {kept}{here}"

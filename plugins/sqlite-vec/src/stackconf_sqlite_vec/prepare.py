@@ -13,12 +13,13 @@ from stackconf_storage import Place, StoreUnusable
 
 @frozen
 class Prepared:
-    """What was found, and what is in force in the file. `page_size` in bytes."""
+    """What was found, and what is in force. Sizes in bytes; `mmap_bytes` is what SQLite granted."""
 
     vec_version: str
     library: str
     journal_mode: str
     page_size: int
+    mmap_bytes: int
 
 
 def prepare(place: Place, settings: Settings, page_size: int, undo: ExitStack) -> Prepared:
@@ -47,6 +48,8 @@ def prepare(place: Place, settings: Settings, page_size: int, undo: ExitStack) -
             library=database.library,
             journal_mode=mode,
             page_size=database.value("PRAGMA page_size"),
+            # A SQLite built without memory mapping gives no row.
+            mmap_bytes=database.value("PRAGMA mmap_size") or 0,
         )
 
 
