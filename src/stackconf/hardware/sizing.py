@@ -6,8 +6,12 @@ and a reason that a person can check, or `None` where the facts do not carry an 
 
 from __future__ import annotations
 
-from stackconf.hardware.facts import Hardware
+from typing import TYPE_CHECKING
+
 from stackconf.types import Because, because
+
+if TYPE_CHECKING:
+    from stackconf.hardware.facts import Hardware
 
 GIB = 1024**3
 
