@@ -13,10 +13,10 @@ from attrs import evolve, frozen
 
 from stackconf.apply import Observer, Outcome, Report, Step, Transaction
 from stackconf.deadline import hook_seconds, map_with_deadline
+from stackconf.detectors import detectors_of
 from stackconf.errors import ApplyError, InvalidConfig, PluginLoadError, StalePlan
 from stackconf.fields import plan_of
 from stackconf.plan import SECRET, AppliedRecord, Plan, Snapshot, digester, make_plan, snapshot
-from stackconf.registry.metadata import PLUGINS
 from stackconf.registry.registry import Missing, Owned
 from stackconf.resolve.blame import dropped_issues
 from stackconf.resolve.resolve import PLUGIN_DEFECT, Overlay, Resolved, resolve_provider
@@ -63,7 +63,8 @@ class Resolution:
 class Manager:
     """Resolves, plans and applies one stack.
 
-    `hardware` may be given, or is discovered once, when something needs it.
+    `hardware` may be given, as facts or as a discovery under way, or is discovered once, when
+    something needs it.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class Manager:
         stack: StackFile,
         registry: Registry,
         *,
-        hardware: Hardware | None = None,
+        hardware: Hardware | Callable[[], Hardware] | None = None,
         skip_unknown: bool | None = None,
     ) -> None:
         self.stack = stack
@@ -91,6 +92,8 @@ class Manager:
         """The machine's facts, discovered on first use."""
         if self._hardware is None:
             self._hardware = discover_with(self.registry)
+        elif callable(self._hardware):
+            self._hardware = self._hardware()
         return self._hardware
 
     def provider(self, key: str) -> Provider | None:
@@ -327,15 +330,8 @@ class Manager:
 def discover_with(registry: Registry, *, deadline: float | None = None) -> Hardware:
     """Discover with every enabled hardware plugin, each apart."""
     from stackconf.hardware.discovery import discover
-    from stackconf.hardware.probe import Detector
 
-    detectors = [
-        Detector(entry.name, entry.target, entry.distribution, entry.version)
-        for entry in registry.advertised()
-        if entry.group == PLUGINS and entry.enabled
-    ]
-    detectors += [Detector(file, file) for file in registry.plugin_files()]
-    return discover(detectors, deadline=deadline)
+    return discover(detectors_of(registry), deadline=deadline)
 
 
 def missing_type(registry: Registry, provider: Provider) -> Missing | PluginLoadError | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
@@ -95,7 +95,7 @@ class Stack:
         *,
         store: Store | str | os.PathLike[str] | None = None,
         registry: Registry | None = None,
-        hardware: Hardware | None = None,
+        hardware: Hardware | Callable[[], Hardware] | None = None,
         environ: Mapping[str, str] | None = None,
         skip_unknown: bool | None = None,
     ) -> Stack:
