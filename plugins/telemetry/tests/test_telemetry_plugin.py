@@ -26,6 +26,7 @@ from stackconf.testing import machine, no_hardware
 from stackconf_telemetry import plugin, running, switch
 from stackconf_telemetry.config import TelemetryConfig
 from stackconf_telemetry.pipeline import endpoint, reach
+from stackconf_telemetry.sqlite import TelemetryUnusable
 
 PROVIDER = Provider("telemetry", "meta-reference", "inline::meta-reference")
 
@@ -377,7 +378,7 @@ def test_a_second_provider_in_one_process_is_refused_and_changes_nothing():
     _apply(TelemetryConfig(sinks=""))
     used = stackconf_telemetry.current()
     other = Provider("telemetry", "other", "inline::meta-reference")
-    with pytest.raises(RuntimeError, match="through telemetry/meta-reference already"):
+    with pytest.raises(TelemetryUnusable, match="through telemetry/meta-reference already"):
         plugin.apply_config(provider=other, config=TelemetryConfig(sinks=""))
     assert stackconf_telemetry.current() is used
 
@@ -395,7 +396,7 @@ def test_an_unusable_store_is_refused_in_one_line_and_nothing_changes(tmp_path, 
         store.write_text("certainly no database, but long enough to be read as one")
     _apply(TelemetryConfig(sinks=""))
     used = stackconf_telemetry.current()
-    with pytest.raises(RuntimeError) as caught:
+    with pytest.raises(TelemetryUnusable) as caught:
         _apply(TelemetryConfig(sinks="sqlite", sqlite_db_path=str(store)))
     assert str(store) in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -101,7 +101,7 @@ class Pipeline:
 def build(config: TelemetryConfig) -> Pipeline:
     """Make the providers and sinks of a configuration; nothing uses them yet.
 
-    Raises `RuntimeError` with one line when the trace store cannot be opened, and leaves nothing
+    Raises `TelemetryUnusable` with one line when the trace store cannot be opened, and leaves nothing
     behind then.
     """
     store = SqliteSpanExporter(Path(config.sqlite_db_path).expanduser()) if "sqlite" in config.sinks else None

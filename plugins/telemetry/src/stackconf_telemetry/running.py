@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from stackconf import Applied
 from stackconf_telemetry import switch
 from stackconf_telemetry.pipeline import Pipeline, build, where
+from stackconf_telemetry.sqlite import TelemetryUnusable
 
 if TYPE_CHECKING:
     from stackconf_telemetry.config import TelemetryConfig
@@ -21,11 +22,11 @@ still arrive and an undo has it back as it was."""
 def join(provider: str, config: TelemetryConfig) -> Applied:
     """Report through a new pipeline from now on, in the place of an earlier one.
 
-    Raises `RuntimeError` when the trace store cannot be used, or when another provider of this
+    Raises `TelemetryUnusable` when the trace store cannot be used, or when another provider of this
     process reports already.
     """
     if _owner not in (None, provider):
-        raise RuntimeError(
+        raise TelemetryUnusable(
             f"this process reports through {_owner} already; a stack has one telemetry provider, remove one"
         )
     fresh = build(config)

@@ -30,6 +30,8 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace import SpanContext, TraceFlags, format_span_id, format_trace_id
 
+from stackconf import StackconfError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -82,11 +84,15 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 _EVENT = "INSERT INTO span_events (span_id, name, timestamp, attributes) VALUES (?, ?, ?, ?)"
 
 
+class TelemetryUnusable(StackconfError):
+    """Telemetry cannot work as configured. One line: what, why."""
+
+
 class SqliteSpanExporter(SpanExporter):
     """Writes each batch of spans in one transaction.
 
     Opening creates the file and the folders above it where they are missing; `discard` takes them
-    away again while they hold no span. Raises `RuntimeError` with one line when the file cannot be
+    away again while they hold no span. Raises `TelemetryUnusable` with one line when the file cannot be
     opened or is no SQLite database.
     """
 
@@ -101,13 +107,13 @@ class SqliteSpanExporter(SpanExporter):
             self._db = sqlite3.connect(path, timeout=_WAIT_FOR_LOCK_SECONDS, check_same_thread=False)
         except (OSError, sqlite3.Error) as error:
             _remove(self._created)
-            raise RuntimeError(f"cannot open the trace store {path}: {error}") from error
+            raise TelemetryUnusable(f"cannot open the trace store {path}: {error}") from error
         try:
             self._db.executescript(_LAYOUT)
         except sqlite3.Error as error:
             self._db.close()
             _remove(self._created)
-            raise RuntimeError(f"cannot use {path} as a trace store: {error}") from error
+            raise TelemetryUnusable(f"cannot use {path} as a trace store: {error}") from error
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Write the spans, all or none. A failure is logged; telemetry must not stop the work."""
