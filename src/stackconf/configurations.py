@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from attrs import frozen
 
 from stackconf.errors import InvalidConfig
+from stackconf.resolve.layers import plain
 from stackconf.suggest import did_you_mean
 from stackconf.types import Issue, Position
 
@@ -78,7 +79,7 @@ def _parsed(source: Source, name: str) -> tuple[Any, Document | None]:
     from stackconf.stackfile.load import parse, read
 
     if isinstance(source, Mapping):
-        return source, None
+        return plain(source), None
     if isinstance(source, os.PathLike) or (isinstance(source, str) and _is_path(source)):
         document = read(Path(source))
     else:

@@ -92,7 +92,7 @@ class FieldPlan:
         """The nested class that a mapping is meant for, by its tag; `None` where it is open."""
         if len(self.models) == 1:
             return self.models[0]
-        if self.tag is not None and isinstance(value, Mapping):
+        if self.tag is not None and type(value) is dict:
             given = value.get(self.tag)
             for plan in self.models:
                 if given in plan.tag_values.get(self.tag, ()):
@@ -113,8 +113,8 @@ class ClassPlan:
     extra: Literal["allow", "ignore", "forbid"] = "ignore"
     aliased: bool = False
     """Some key, here or below, differs from its field's name."""
-    layered_defaults: bool = False
-    """Some default, here or below, is a mapping that layers merge into."""
+    layered: tuple[str, ...] = ()
+    """The fields below which some default is a mapping that layers merge into."""
     has_user: bool = False
     has_secret: bool = False
     tag_values: dict[str, frozenset[object]] = field(factory=dict, repr=False)
@@ -235,18 +235,21 @@ def _value_at(value: object, step: str | int) -> object:
 
 
 def _raise_flags(plan: ClassPlan) -> None:
+    plan.layered = tuple(name for name, each in plan.fields.items() if _is_layered(each))
     for each in plan.fields.values():
         plan.has_user = plan.has_user or each.user is True
         plan.has_secret = plan.has_secret or each.secret
-        plan.layered_defaults = plan.layered_defaults or each.default is not None
         inner: FieldPlan | None = each
         while inner is not None:
             for model in inner.models:
                 plan.aliased = plan.aliased or model.aliased
                 plan.has_user = plan.has_user or model.has_user
                 plan.has_secret = plan.has_secret or model.has_secret
-                plan.layered_defaults = plan.layered_defaults or model.layered_defaults
             inner = inner.item
+
+
+def _is_layered(field: FieldPlan) -> bool:
+    return field.default is not None or any(model.layered for model in field.models)
 
 
 def _compile_class(config_class: type[BaseModel], compiled: dict[type[BaseModel], ClassPlan]) -> ClassPlan:
@@ -296,7 +299,7 @@ def _mapping_default(info: FieldInfo) -> Mapping[str, Any] | None:
     default = info.get_default(call_default_factory=True)
     if isinstance(default, BaseModel):
         return default.model_dump(mode="python")
-    return default if isinstance(default, Mapping) else None
+    return dict(default) if isinstance(default, Mapping) else None
 
 
 def _aliases(info: FieldInfo) -> list[str | AliasPath]:

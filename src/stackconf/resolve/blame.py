@@ -9,7 +9,7 @@ from attrs import evolve, frozen
 
 from stackconf.fields import ClassPlan, labels_at, user_paths
 from stackconf.redact import redact_free
-from stackconf.resolve.layers import Data, Path, dotted, unknown_keys, value_at
+from stackconf.resolve.layers import Data, Path, dotted, value_at
 from stackconf.stackfile.env import EnvText
 from stackconf.suggest import did_you_mean
 from stackconf.types import Issue
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
     from stackconf.registry.registry import Owned
+    from stackconf.resolve.references import Unknown
     from stackconf.resolve.resolve import TakenOverlay
     from stackconf.stackfile.model import ProviderEntry, StackFile
     from stackconf.types import Position, Provider
@@ -141,12 +142,12 @@ class Blame:
         return "put it in quotes to keep it text" if secret else f'write it in quotes: "{raw}"'
 
 
-def unknown_field_issues(blame: Blame, stack_values: Data) -> list[Issue]:
-    """An error for each key of the stack layer that its class does not know, even where the class
-    ignores extras; and for each that a plugin's `default_config` made up.
+def unknown_field_issues(blame: Blame, unknown: Unknown) -> list[Issue]:
+    """An error for each key of the stack file that its class does not know, even where the class
+    ignores extras.
     """
     issues = []
-    for path, plan in unknown_keys(stack_values, blame.plan):
+    for path, plan in unknown:
         key = str(path[-1])
         hint = did_you_mean(key, plan.keys) or _known_fields(plan)
         where = blame.where(path, key=True)
@@ -160,10 +161,6 @@ def unknown_field_issues(blame: Blame, stack_values: Data) -> list[Issue]:
                 where=where,
             )
         )
-    for path, _ in unknown_keys(blame.hardware_values, blame.plan):
-        problem = f"gave the unknown field `{dotted(path)}`"
-        failure = blame.owned.hooks.owner.failed("default_config", problem)
-        issues.append(Issue(str(failure), provider=blame.provider.key, code="hook-error"))
     return issues
 
 

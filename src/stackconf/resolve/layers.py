@@ -4,6 +4,9 @@ Merging: mappings merge by key, anything else replaces, and a null is a value li
 Where a union of models is told apart by a tag and the upper layer changes the tag, the upper
 mapping replaces the lower one, for the fields of one member mean nothing to another. Merging is
 associative except for that case. Layers are never changed; a result shares what it did not touch.
+
+Every mapping in a layer is a plain `dict` and every sequence a `list`: whoever brings a layer in
+makes it so (`plain`), and the exact type test here is what keeps a merge cheap.
 """
 
 from __future__ import annotations
@@ -33,6 +36,20 @@ class Dropped:
     code: str = "not-user-field"
 
 
+def plain(value: Any) -> Any:
+    """The value with every mapping a `dict` and every sequence a `list`, all the way down.
+
+    >>> from types import MappingProxyType
+    >>> plain(MappingProxyType({"a": ({"b": 1},)}))
+    {'a': [{'b': 1}]}
+    """
+    if isinstance(value, Mapping):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(inner) for inner in value]
+    return value
+
+
 def dotted(path: Iterable[str | int]) -> str:
     """A path as people write it.
 
@@ -57,7 +74,7 @@ def merge(low: Data, high: Data, plan: ClassPlan | None = None) -> Data:
         return low
     merged = dict(low)
     for key, value in high.items():
-        if isinstance(value, Mapping) and isinstance(below := merged.get(key), Mapping):
+        if type(value) is dict and type(below := merged.get(key)) is dict:
             merged[key] = _merge_values(below, value, plan.fields.get(key) if plan else None)
         else:
             merged[key] = value
@@ -78,7 +95,7 @@ def _merge_mapping(low: Data, high: Data, item: FieldPlan) -> Data:
     merged = dict(low)
     for key, value in high.items():
         below = merged.get(key)
-        if isinstance(value, Mapping) and isinstance(below, Mapping):
+        if type(value) is dict and type(below) is dict:
             merged[key] = _merge_values(below, value, item)
         else:
             merged[key] = value
@@ -90,18 +107,21 @@ def over_class_defaults(data: Data, plan: ClassPlan) -> Data:
 
     pydantic would replace such a default as a whole; here the class is the lowest layer.
     """
-    if not plan.layered_defaults:
-        return data
-    full = dict(data)
-    for name, value in data.items():
-        field = plan.fields.get(name)
-        if field is None or not isinstance(value, Mapping):
+    full: dict[str, Any] | None = None
+    for name in plan.layered:
+        value = data.get(name)
+        if type(value) is not dict:
             continue
+        field = plan.fields[name]
         if field.default is not None:
-            full[name] = _merge_values(field.default, value, field)
+            new = _merge_values(field.default, value, field)
         elif (inner := field.model_for(value)) is not None:
-            full[name] = over_class_defaults(value, inner)
-    return full
+            new = over_class_defaults(value, inner)
+        else:
+            continue
+        full = dict(data) if full is None else full
+        full[name] = new
+    return data if full is None else full
 
 
 def canonical(data: Data, plan: ClassPlan) -> Data:
@@ -116,42 +136,15 @@ def canonical(data: Data, plan: ClassPlan) -> Data:
 
 
 def _canonical_value(value: Any, plan: FieldPlan) -> Any:
-    if isinstance(value, Mapping):
+    if type(value) is dict:
         if plan.kind == "mapping" and plan.item is not None:
             item = plan.item
             return {key: _canonical_value(inner, item) for key, inner in value.items()}
         model = plan.model_for(value) or next(iter(plan.models), None)
         return canonical(value, model) if model else value
-    if isinstance(value, list) and plan.kind == "list" and plan.item is not None:
+    if type(value) is list and plan.kind == "list" and plan.item is not None:
         return [_canonical_value(inner, plan.item) for inner in value]
     return value
-
-
-def unknown_keys(data: Data, plan: ClassPlan, above: Path = ()) -> Iterator[tuple[Path, ClassPlan]]:
-    """The path of every key that no field knows, with the class that does not know it.
-
-    Classes that say `extra="allow"` know every key.
-    """
-    for key, value in data.items():
-        name = plan.keys.get(key)
-        if name is not None:
-            if isinstance(value, (Mapping, list)):
-                yield from _unknown_in_value(value, plan.fields[name], (*above, key))
-        elif plan.extra != "allow" and key not in plan.open_keys:
-            yield (*above, key), plan
-
-
-def _unknown_in_value(value: Any, plan: FieldPlan, above: Path) -> Iterator[tuple[Path, ClassPlan]]:
-    if isinstance(value, Mapping) and plan.kind == "model":
-        model = plan.model_for(value)
-        if model is not None:
-            yield from unknown_keys(value, model, above)
-    elif isinstance(value, Mapping) and plan.item is not None:
-        for key, inner in value.items():
-            yield from _unknown_in_value(inner, plan.item, (*above, key))
-    elif isinstance(value, list) and plan.item is not None:
-        for index, inner in enumerate(value):
-            yield from _unknown_in_value(inner, plan.item, (*above, index))
 
 
 def project(overlay: Data, plan: ClassPlan) -> tuple[dict[str, Any], list[Dropped]]:
@@ -197,16 +190,17 @@ def _project_class(
 def _project_value(
     value: Any, plan: FieldPlan, path: Path, dropped: list[Dropped], *, allowed: bool
 ) -> tuple[bool, Any]:
-    if isinstance(value, Mapping) and plan.kind == "model":
+    mapping = type(value) is dict
+    if mapping and plan.kind == "model":
         return _project_model(value, plan, path, dropped, allowed=allowed)
-    if isinstance(value, Mapping) and plan.kind == "mapping" and plan.item is not None:
+    if mapping and plan.kind == "mapping" and plan.item is not None:
         return _project_mapping(value, plan.item, path, dropped, allowed=allowed)
     if not allowed:
         dropped.append(Dropped(path, "not a user field"))
         return False, None
     if is_redacted(value) and plan.secret:
         return False, None
-    if isinstance(value, list) and plan.kind == "list" and plan.item is not None:
+    if type(value) is list and plan.kind == "list" and plan.item is not None:
         return True, _project_list(value, plan.item, path, dropped)
     return True, value
 

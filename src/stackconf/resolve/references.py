@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from pathlib import Path as FilePath
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from attrs import evolve
+from attrs import evolve, frozen
 
-from stackconf.resolve.layers import Data, dotted
+from stackconf.resolve.layers import Data, Path, dotted
 from stackconf.stackfile.env import EnvText
 from stackconf.types import Issue
 
@@ -29,37 +28,53 @@ if TYPE_CHECKING:
 _SECRET_REFERENCE = re.compile(r"\$\{(?:env\.(?P<variable>[A-Z0-9_]+)|file:(?P<file>/[^}]+))\}")
 
 
-def settle_environment(data: Data, plan: ClassPlan) -> Data:
-    """The stack layer with every environment text ready for its field's type."""
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+
+Unknown: TypeAlias = list[tuple[Path, "ClassPlan"]]
+"""Paths that no field knows, each with the class that does not know it."""
+
+
+def settle_stack_layer(data: Data, plan: ClassPlan, unknown: Unknown, above: Path = ()) -> Data:
+    """The stack layer with every environment text ready for its field's type.
+
+    On the way, every key that no field knows is added to `unknown`; a class that says
+    `extra="allow"` knows every key.
+    """
     settled: dict[str, Any] | None = None
+    fields = plan.fields
     for key, value in data.items():
-        if type(value) is EnvText or isinstance(value, (Mapping, list)):
-            field = plan.fields.get(key)
-            new = _settled(value, field)
-            if new is not value:
-                settled = settled if settled is not None else dict(data)
-                settled[key] = new
+        field = fields.get(key)
+        if field is None and plan.extra != "allow" and key not in plan.open_keys:
+            unknown.append(((*above, key), plan))
+            continue
+        if type(value) in _PLAIN:
+            continue
+        new = _settled(value, field, unknown, (*above, key))
+        if new is not value:
+            settled = dict(data) if settled is None else settled
+            settled[key] = new
     return data if settled is None else settled
 
 
-def _settled(value: Any, field: FieldPlan | None) -> Any:
-    if type(value) is EnvText:
+def _settled(value: Any, field: FieldPlan | None, unknown: Unknown, path: Path) -> Any:
+    kind = type(value)
+    if kind is EnvText:
         return _typed(value, field)
-    if isinstance(value, Mapping):
-        return _settled_mapping(value, field)
-    if isinstance(value, list):
+    if kind is dict:
+        return _settled_mapping(value, field, unknown, path)
+    if kind is list:
         item = field.item if field else None
-        new = [_settled(inner, item) for inner in value]
+        new = [_settled(inner, item, unknown, (*path, index)) for index, inner in enumerate(value)]
         return value if all(map(_same, new, value)) else new
     return value
 
 
-def _settled_mapping(value: Data, field: FieldPlan | None) -> Data:
-    model = field.model_for(value) or next(iter(field.models), None) if field else None
+def _settled_mapping(value: Data, field: FieldPlan | None, unknown: Unknown, path: Path) -> Data:
+    model = field.model_for(value) if field else None
     if model is not None:
-        return settle_environment(value, model)
+        return settle_stack_layer(value, model, unknown, path)
     item = field.item if field else None
-    new = {key: _settled(inner, item) for key, inner in value.items()}
+    new = {key: _settled(inner, item, unknown, (*path, key)) for key, inner in value.items()}
     return value if all(new[key] is value[key] for key in value) else new
 
 
@@ -101,48 +116,69 @@ def settle_references(
     taken: TakenOverlay, plan: ClassPlan, provider: Provider, issues: list[Issue]
 ) -> TakenOverlay:
     """The overlay with the references of its secret fields resolved on this machine."""
-
-    def settle(data: Data, here: ClassPlan, above: tuple[str, ...]) -> Data:
-        new: dict[str, Any] = {}
-        for key, value in data.items():
-            field = here.fields.get(key)
-            new[key] = value
-            if isinstance(value, Mapping) and field is not None and field.models:
-                model = field.model_for(value) or field.models[0]
-                new[key] = settle(value, model, (*above, key))
-            elif isinstance(value, str) and "${" in value:
-                new[key] = resolve(value, field, (*above, key))
-        return new
-
-    def resolve(value: str, field: FieldPlan | None, path: tuple[str, ...]) -> Any:
-        if field is None or not field.secret:
-            return value
-        resolved, problem = _resolved(value)
-        if problem:
-            configuration = f"configuration `{taken.overlay.name}`"
-            issues.append(
-                Issue(
-                    f"{problem}; given by {configuration}",
-                    path=f"config.{dotted(path)}",
-                    provider=provider.key,
-                    code="missing-secret",
-                )
-            )
-        return resolved
-
     if not plan.has_secret:
         return taken
-    return evolve(taken, values=settle(taken.values, plan, ()))
+    values = _resolved_in(taken.values, plan, (), _Reporter(taken.overlay.name, provider, issues))
+    return taken if values is taken.values else evolve(taken, values=values)
 
 
-def _resolved(value: str) -> tuple[Any, str]:
+@frozen
+class _Reporter:
+    """Says which reference of which configuration could not be resolved."""
+
+    configuration: str
+    provider: Provider
+    issues: list[Issue]
+
+    def report(self, problem: str, path: Path) -> None:
+        self.issues.append(
+            Issue(
+                f"{problem}; given by configuration `{self.configuration}`",
+                path=f"config.{dotted(path)}",
+                provider=self.provider.key,
+                code="missing-secret",
+            )
+        )
+
+
+def _resolved_in(data: Data, plan: ClassPlan, above: Path, reporter: _Reporter) -> Data:
+    settled: dict[str, Any] | None = None
+    for key, value in data.items():
+        field = plan.fields.get(key)
+        if field is None:
+            continue
+        new = _resolved_value(value, field, (*above, key), reporter)
+        if new is not value:
+            settled = dict(data) if settled is None else settled
+            settled[key] = new
+    return data if settled is None else settled
+
+
+def _resolved_value(value: Any, field: FieldPlan, path: Path, reporter: _Reporter) -> Any:
+    kind = type(value)
+    if kind is str:
+        return _resolved(value, path, reporter) if field.secret and "${" in value else value
+    if kind is dict and (model := field.model_for(value)) is not None:
+        return _resolved_in(value, model, path, reporter)
+    item = field.item
+    if kind is dict and item is not None:
+        return {key: _resolved_value(inner, item, (*path, key), reporter) for key, inner in value.items()}
+    if kind is list and item is not None:
+        return [_resolved_value(inner, item, (*path, number), reporter) for number, inner in enumerate(value)]
+    return value
+
+
+def _resolved(value: str, path: Path, reporter: _Reporter) -> str | None:
     match = _SECRET_REFERENCE.fullmatch(value)
     if match is None:
-        return value, ""
+        return value
     if match["variable"]:
         found = os.environ.get(match["variable"])
-        return found, "" if found else f"environment variable {match['variable']} is not set"
+        if not found:
+            reporter.report(f"environment variable {match['variable']} is not set", path)
+        return found
     try:
-        return Path(match["file"]).read_text(encoding="utf-8").strip(), ""
+        return FilePath(match["file"]).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        return None, f"cannot read the secret file {match['file']}: {type(error).__name__}"
+        reporter.report(f"cannot read the secret file {match['file']}: {type(error).__name__}", path)
+    return None

@@ -21,11 +21,13 @@ from stackconf.resolve.layers import (
     Data,
     Dropped,
     canonical,
+    dotted,
     merge,
     over_class_defaults,
+    plain,
     project,
 )
-from stackconf.resolve.references import settle_environment, settle_references
+from stackconf.resolve.references import Unknown, settle_references, settle_stack_layer
 from stackconf.types import Because, Issue
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from stackconf.stackfile.model import ProviderEntry, StackFile
     from stackconf.types import Provider
 
+
+_SCALARS = frozenset({str, int, float, bool, type(None)})
 
 PLUGIN_DEFECT = "this is a defect of the plugin, not of your files"
 
@@ -103,24 +107,25 @@ def resolve_provider(
         return Resolved(provider, entry, issues=(_no_owner(provider, owned, entry, stack),))
     plan = plan_of(owned.config_class)
     issues: list[Issue] = []
+    unknown: Unknown = []
     defaults = _defaults(provider, owned, hardware, issues)
-    hardware_values = _without_reasons(defaults) if defaults else EMPTY
-    values = settle_environment(canonical(stack_values, plan), plan)
-    blame = Blame(provider, plan, owned, hardware_values, values, (), entry, stack)
-    issues += unknown_field_issues(blame, stack_values)
-    taken = tuple(_take(overlay, plan) for overlay in overlays) if overlays else ()
-    if taken:
-        taken = tuple(settle_references(each, plan, provider, issues) for each in taken)
-        blame = Blame(provider, plan, owned, hardware_values, values, taken, entry, stack)
-    merged = merge(hardware_values, values, plan)
-    for each in taken:
-        merged = merge(merged, each.values, plan)
+    hardware_values = _hardware_layer(defaults, provider, owned, plan, issues) if defaults else EMPTY
+    values = settle_stack_layer(canonical(stack_values, plan), plan, unknown)
+    taken: tuple[TakenOverlay, ...] = ()
+    if overlays:
+        taken = tuple(settle_references(_take(each, plan), plan, provider, issues) for each in overlays)
+    blame = Blame(provider, plan, owned, hardware_values, values, taken, entry, stack)
+    if unknown:
+        issues += unknown_field_issues(blame, unknown)
+    user_config = _user_config(taken, plan)
+    merged = merge(merge(hardware_values, values, plan), user_config, plan)
     config = _validate(owned, over_class_defaults(merged, plan), plan, blame, issues)
     if config is not None:
-        user_config = _user_config(taken, plan)
         found, errors = owned.hooks.validate_user_config(provider, user_config, config, hardware)
         issues += [blame.completed(issue) for issue in found]
         issues += [_of_hook(error) for error in errors]
+    if entry is not None and any(issue.level == "error" for issue in entry.issues):
+        config = None
     return Resolved(provider, entry, owned, config, defaults, hardware_values, values, taken, tuple(issues))
 
 
@@ -130,7 +135,7 @@ def _take(overlay: Overlay, plan: ClassPlan) -> TakenOverlay:
 
 
 def _user_config(taken: tuple[TakenOverlay, ...], plan: ClassPlan) -> Data:
-    merged: Data = EMPTY
+    merged = EMPTY
     for each in taken:
         merged = merge(merged, each.values, plan)
     return merged
@@ -146,12 +151,26 @@ def _defaults(
         return EMPTY
 
 
+def _hardware_layer(
+    defaults: Mapping[str, object], provider: Provider, owned: Owned, plan: ClassPlan, issues: list[Issue]
+) -> Data:
+    unknown: Unknown = []
+    values = settle_stack_layer(canonical(_without_reasons(defaults), plan), plan, unknown)
+    for path, _ in unknown:
+        problem = f"gave the unknown field `{dotted(path)}`"
+        issues.append(_of_hook(owned.hooks.owner.failed("default_config", problem, provider.key)))
+    return values
+
+
 def _without_reasons(values: Mapping[str, object]) -> Data:
-    plain: dict[str, Any] = {}
+    bare: dict[str, Any] = {}
     for key, given in values.items():
         value = given.value if type(given) is Because else given
-        plain[key] = _without_reasons(value) if isinstance(value, Mapping) else value
-    return plain
+        if type(value) in _SCALARS:
+            bare[key] = value
+        else:
+            bare[key] = _without_reasons(value) if isinstance(value, Mapping) else plain(value)
+    return bare
 
 
 def _validate(
