@@ -241,7 +241,9 @@ def test_the_check_tells_when_a_file_is_gone_or_replaced(tmp_path):
 def test_a_file_that_is_no_database_is_refused_in_one_line_and_nothing_changes(tmp_path):
     _apply(_files(tmp_path / "good"))
     used = stackconf_agents.current()
-    (tmp_path / "responses_store.db").write_text("certainly no database, but long enough for a header")
+    (tmp_path / "responses_store.db").write_text(
+        "certainly no database, but long enough for a header", encoding="utf-8"
+    )
     with pytest.raises(StoreUnusable) as caught:
         _apply(_files(tmp_path))
     assert str(caught.value).startswith(f"responses_store: cannot use {tmp_path / 'responses_store.db'}")
@@ -289,7 +291,9 @@ def test_importing_the_plugin_imports_nothing_heavy():
         "heavy = {'pydantic', 'sqlite3', 'asyncio', 'stackconf_storage'}\n"
         "print([m for m in sys.modules if m.split('.')[0] in heavy])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8", check=True
+    )
     assert done.stdout.strip() == "[]"
 
 

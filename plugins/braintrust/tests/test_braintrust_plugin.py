@@ -21,6 +21,9 @@ from stackconf_braintrust import plugin, running
 from stackconf_braintrust.config import BraintrustConfig
 from stackconf_braintrust.scoring import SCORERS, ScorerUnavailable, ScoringUnusable
 
+# autoevals opens its templates without naming an encoding; that is not ours to mend.
+pytestmark = pytest.mark.filterwarnings("ignore:'encoding' argument not specified:EncodingWarning:autoevals")
+
 PROVIDER = Provider("scoring", "braintrust", "inline::braintrust")
 KEY = "sk-test-0123456789"
 ROW = {
@@ -316,7 +319,9 @@ def test_importing_the_plugin_imports_neither_autoevals_nor_openai():
         "heavy = {'autoevals', 'openai', 'httpx', 'httpx2', 'requests', 'asyncio', 'pydantic'}\n"
         "print([m for m in sys.modules if m.split('.')[0] in heavy])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8", check=True
+    )
     assert done.stdout.strip() == "[]"
 
 

@@ -393,7 +393,7 @@ def test_an_unusable_store_is_refused_in_one_line_and_nothing_changes(tmp_path, 
     if kind == "a folder":
         store.mkdir()
     else:
-        store.write_text("certainly no database, but long enough to be read as one")
+        store.write_text("certainly no database, but long enough to be read as one", encoding="utf-8")
     _apply(TelemetryConfig(sinks=""))
     used = stackconf_telemetry.current()
     with pytest.raises(TelemetryUnusable) as caught:
@@ -544,6 +544,7 @@ def _python(code, **environment):
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
+        encoding="utf-8",
         env={**os.environ, **environment},
         check=False,
         timeout=60,
