@@ -108,6 +108,8 @@ class ClassPlan:
     fields: dict[str, FieldPlan] = field(factory=dict, repr=False)
     keys: dict[str, str] = field(factory=dict, repr=False)
     """Every key that a layer may use, names and aliases, to the field's name."""
+    names: frozenset[str] = frozenset()
+    """The names of the fields."""
     open_keys: frozenset[str] = frozenset()
     """Keys below which an alias path reaches; kept as they are."""
     extra: Literal["allow", "ignore", "forbid"] = "ignore"
@@ -116,7 +118,8 @@ class ClassPlan:
     layered: tuple[str, ...] = ()
     """The fields below which some default is a mapping that layers merge into."""
     has_user: bool = False
-    has_secret: bool = False
+    secretive: tuple[str, ...] = ()
+    """The fields that hold a secret, themselves or somewhere below."""
     tag_values: dict[str, frozenset[object]] = field(factory=dict, repr=False)
     """For each `Literal` field, what it may be: how a union tells its members apart."""
 
@@ -236,20 +239,24 @@ def _value_at(value: object, step: str | int) -> object:
 
 def _raise_flags(plan: ClassPlan) -> None:
     plan.layered = tuple(name for name, each in plan.fields.items() if _is_layered(each))
+    plan.secretive = tuple(name for name, each in plan.fields.items() if _is_secretive(each))
     for each in plan.fields.values():
         plan.has_user = plan.has_user or each.user is True
-        plan.has_secret = plan.has_secret or each.secret
         inner: FieldPlan | None = each
         while inner is not None:
             for model in inner.models:
                 plan.aliased = plan.aliased or model.aliased
                 plan.has_user = plan.has_user or model.has_user
-                plan.has_secret = plan.has_secret or model.has_secret
             inner = inner.item
 
 
 def _is_layered(field: FieldPlan) -> bool:
     return field.default is not None or any(model.layered for model in field.models)
+
+
+def _is_secretive(field: FieldPlan) -> bool:
+    below = field.item is not None and _is_secretive(field.item)
+    return field.secret or below or any(model.secretive for model in field.models)
 
 
 def _compile_class(config_class: type[BaseModel], compiled: dict[type[BaseModel], ClassPlan]) -> ClassPlan:
@@ -270,6 +277,7 @@ def _compile_class(config_class: type[BaseModel], compiled: dict[type[BaseModel]
         values = _literal_values(info.annotation)
         if values:
             plan.tag_values[name] = values
+    plan.names = frozenset(plan.fields)
     plan.open_keys = frozenset(open_keys - plan.keys.keys())
     return plan
 
@@ -298,7 +306,9 @@ def _mapping_default(info: FieldInfo) -> Mapping[str, Any] | None:
         return None
     default = info.get_default(call_default_factory=True)
     if isinstance(default, BaseModel):
-        return default.model_dump(mode="python")
+        given = default.model_dump(mode="python")
+        # pydantic itself fills in what the nested class gives, so there is nothing to merge into
+        return None if given == type(default).model_construct().model_dump(warnings=False) else given
     return dict(default) if isinstance(default, Mapping) else None
 
 

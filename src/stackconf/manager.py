@@ -83,9 +83,8 @@ class Manager:
         )
         self._last: Resolution | None = None
         self._running: dict[str, tuple[Snapshot, BaseModel]] = {}
-        self._entries: dict[str, ProviderEntry] = {
-            f"{entry.api}/{entry.provider_id}": entry for entry in reversed(stack.providers)
-        }
+        self._entries: dict[str, ProviderEntry] = {entry.key: entry for entry in reversed(stack.providers)}
+        self._providers = {key: _provider(entry) for key, entry in self._entries.items()}
 
     @property
     def hardware(self) -> Hardware:
@@ -98,8 +97,7 @@ class Manager:
 
     def provider(self, key: str) -> Provider | None:
         """The stack's provider of that key, or `None`."""
-        entry = self._entries.get(key)
-        return None if entry is None else _provider(entry)
+        return self._providers.get(key)
 
     def provider_keys(self) -> list[str]:
         """`api/provider_id` of every enabled provider, in the file's order."""
@@ -277,7 +275,7 @@ class Manager:
         def resolve(key: str) -> Resolved:
             entry = self._entries[key]
             resolved = resolve_provider(
-                _provider(entry),
+                self._providers[key],
                 self.registry,
                 hardware,
                 entry=entry,
@@ -285,12 +283,12 @@ class Manager:
                 overlays=overlays.get(key, ()),
                 stack=self.stack,
             )
-            return self._tolerated(resolved)
+            return resolved if resolved.owned is not None else self._tolerated(resolved)
 
         return map_with_deadline(resolve, keys, seconds=hook_seconds(), late=self._late)
 
     def _tolerated(self, resolved: Resolved) -> Resolved:
-        if not self._skip_unknown or resolved.owned is not None:
+        if not self._skip_unknown:
             return resolved
         issues = [
             evolve(issue, level="warning", message=f"not managed: {issue.message}")
@@ -301,7 +299,7 @@ class Manager:
         return evolve(resolved, issues=tuple(issues))
 
     def _late(self, key: str) -> Resolved:
-        provider = _provider(self._entries[key])
+        provider = self._providers[key]
         owned = self.registry.find_loaded(provider.api, provider.provider_type)
         problem = f"did not come back within {hook_seconds():g} s"
         if owned is None:

@@ -147,6 +147,9 @@ def _canonical_value(value: Any, plan: FieldPlan) -> Any:
     return value
 
 
+SCALARS = frozenset({str, int, float, bool, type(None)})
+
+
 def project(overlay: Data, plan: ClassPlan) -> tuple[dict[str, Any], list[Dropped]]:
     """What of an overlay a user may set, and every path that was dropped.
 
@@ -170,20 +173,22 @@ def _project_class(
 ) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     for key, value in data.items():
-        path = (*above, key)
         name = plan.keys.get(key)
         if name is not None:
             field = plan.fields[name]
             user = allowed if field.user is None else field.user
             if name == tag and not allowed:
                 user = False
-            taken, inner = _project_value(value, field, path, dropped, allowed=user)
+            if user and not field.secret and type(value) in SCALARS:
+                kept[name] = value
+                continue
+            taken, inner = _project_value(value, field, (*above, key), dropped, allowed=user)
             if taken:
                 kept[name] = inner
         elif allowed and plan.extra == "allow":
             kept[key] = value
         else:
-            dropped.append(Dropped(path, "unknown field", "unknown-field"))
+            dropped.append(Dropped((*above, key), "unknown field", "unknown-field"))
     return kept
 
 

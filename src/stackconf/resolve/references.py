@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from attrs import evolve, frozen
 
-from stackconf.resolve.layers import Data, Path, dotted
+from stackconf.resolve.layers import SCALARS, Data, Path, dotted
 from stackconf.stackfile.env import EnvText
 from stackconf.types import Issue
 
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 _SECRET_REFERENCE = re.compile(r"\$\{(?:env\.(?P<variable>[A-Z0-9_]+)|file:(?P<file>/[^}]+))\}")
 
-
-_PLAIN = frozenset({str, int, float, bool, type(None)})
 
 Unknown: TypeAlias = list[tuple[Path, "ClassPlan"]]
 """Paths that no field knows, each with the class that does not know it."""
@@ -41,15 +39,13 @@ def settle_stack_layer(data: Data, plan: ClassPlan, unknown: Unknown, above: Pat
     `extra="allow"` knows every key.
     """
     settled: dict[str, Any] | None = None
-    fields = plan.fields
+    strangers = data.keys() - plan.names
+    if strangers and plan.extra != "allow":
+        unknown.extend(((*above, key), plan) for key in data if key in strangers - plan.open_keys)
     for key, value in data.items():
-        field = fields.get(key)
-        if field is None and plan.extra != "allow" and key not in plan.open_keys:
-            unknown.append(((*above, key), plan))
+        if type(value) in SCALARS or key in strangers:
             continue
-        if type(value) in _PLAIN:
-            continue
-        new = _settled(value, field, unknown, (*above, key))
+        new = _settled(value, plan.fields[key], unknown, (*above, key))
         if new is not value:
             settled = dict(data) if settled is None else settled
             settled[key] = new
@@ -116,8 +112,6 @@ def settle_references(
     taken: TakenOverlay, plan: ClassPlan, provider: Provider, issues: list[Issue]
 ) -> TakenOverlay:
     """The overlay with the references of its secret fields resolved on this machine."""
-    if not plan.has_secret:
-        return taken
     values = _resolved_in(taken.values, plan, (), _Reporter(taken.overlay.name, provider, issues))
     return taken if values is taken.values else evolve(taken, values=values)
 
@@ -143,14 +137,14 @@ class _Reporter:
 
 def _resolved_in(data: Data, plan: ClassPlan, above: Path, reporter: _Reporter) -> Data:
     settled: dict[str, Any] | None = None
-    for key, value in data.items():
-        field = plan.fields.get(key)
-        if field is None:
+    for name in plan.secretive:
+        value = data.get(name)
+        if value is None:
             continue
-        new = _resolved_value(value, field, (*above, key), reporter)
+        new = _resolved_value(value, plan.fields[name], (*above, name), reporter)
         if new is not value:
             settled = dict(data) if settled is None else settled
-            settled[key] = new
+            settled[name] = new
     return data if settled is None else settled
 
 

@@ -6,7 +6,7 @@ the class's plan, validated once, and kept, so that `origins` can say later wher
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
@@ -18,6 +18,7 @@ from stackconf.registry.registry import Missing, Owned
 from stackconf.resolve.blame import Blame, unknown_field_issues
 from stackconf.resolve.layers import (
     EMPTY,
+    SCALARS,
     Data,
     Dropped,
     canonical,
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
     from stackconf.stackfile.model import ProviderEntry, StackFile
     from stackconf.types import Provider
 
-
-_SCALARS = frozenset({str, int, float, bool, type(None)})
 
 PLUGIN_DEFECT = "this is a defect of the plugin, not of your files"
 
@@ -113,18 +112,23 @@ def resolve_provider(
     values = settle_stack_layer(canonical(stack_values, plan), plan, unknown)
     taken: tuple[TakenOverlay, ...] = ()
     if overlays:
-        taken = tuple(settle_references(_take(each, plan), plan, provider, issues) for each in overlays)
-    blame = Blame(provider, plan, owned, hardware_values, values, taken, entry, stack)
-    if unknown:
-        issues += unknown_field_issues(blame, unknown)
+        taken = tuple([settle_references(_take(each, plan), plan, provider, issues) for each in overlays])
     user_config = _user_config(taken, plan)
     merged = merge(merge(hardware_values, values, plan), user_config, plan)
+
+    def blame() -> Blame:
+        return Blame(provider, plan, owned, hardware_values, values, taken, entry, stack)
+
+    if unknown:
+        issues += unknown_field_issues(blame(), unknown)
     config = _validate(owned, over_class_defaults(merged, plan), plan, blame, issues)
     if config is not None:
         found, errors = owned.hooks.validate_user_config(provider, user_config, config, hardware)
-        issues += [blame.completed(issue) for issue in found]
-        issues += [_of_hook(error) for error in errors]
-    if entry is not None and any(issue.level == "error" for issue in entry.issues):
+        if found:
+            issues += map(blame().completed, found)
+        if errors:
+            issues += map(_of_hook, errors)
+    if entry is not None and entry.issues and any(issue.level == "error" for issue in entry.issues):
         config = None
     return Resolved(provider, entry, owned, config, defaults, hardware_values, values, taken, tuple(issues))
 
@@ -135,6 +139,8 @@ def _take(overlay: Overlay, plan: ClassPlan) -> TakenOverlay:
 
 
 def _user_config(taken: tuple[TakenOverlay, ...], plan: ClassPlan) -> Data:
+    if len(taken) == 1:
+        return taken[0].values
     merged = EMPTY
     for each in taken:
         merged = merge(merged, each.values, plan)
@@ -166,7 +172,7 @@ def _without_reasons(values: Mapping[str, object]) -> Data:
     bare: dict[str, Any] = {}
     for key, given in values.items():
         value = given.value if type(given) is Because else given
-        if type(value) in _SCALARS:
+        if type(value) in SCALARS:
             bare[key] = value
         else:
             bare[key] = _without_reasons(value) if isinstance(value, Mapping) else plain(value)
@@ -174,18 +180,18 @@ def _without_reasons(values: Mapping[str, object]) -> Data:
 
 
 def _validate(
-    owned: Owned, merged: Data, plan: ClassPlan, blame: Blame, issues: list[Issue]
+    owned: Owned, merged: Data, plan: ClassPlan, blame: Callable[[], Blame], issues: list[Issue]
 ) -> BaseModel | None:
     try:
         if plan.aliased:
             return owned.config_class.model_validate(merged, by_alias=True, by_name=True)
         return owned.config_class.__pydantic_validator__.validate_python(merged)  # type: ignore[no-any-return]
     except ValidationError as error:
-        issues += blame.of(error, merged)
+        issues += blame().of(error, merged)
     except Exception as error:  # noqa: BLE001 (a validator of the plugin's class failed; say so, go on)
         plugin = owned.hooks.owner
         text = f"the validator of {owned.config_class.__name__} raised {type(error).__name__}"
-        failure = plugin.failed("config_class", text, blame.provider.key)
+        failure = plugin.failed("config_class", text, blame().provider.key)
         issues.append(_of_hook(failure))
     return None
 
