@@ -141,7 +141,7 @@ def detect(texts: Iterable[str]) -> Literal["new", "old", "either"]:
     """
     count: Counter[str] = Counter()
     for text in texts:
-        for match in _FORMS.finditer(text):
+        for match in _FORMS.finditer(_closed(text)[0]):
             operator, dash = match.groups()
             if len(operator) == 2:  # noqa: PLR2004 - `:=` or `:+`
                 count["new"] += 1
@@ -164,10 +164,13 @@ def expand(text: str, environ: Mapping[str, str], grammar: Grammar) -> Expanded:
     """
     names: list[str] = []
     missing: list[str] = []
+    suspicious = False
 
     def replace(match: re.Match[str]) -> str:
+        nonlocal suspicious
         name, operator, rest = match.groups()
         names.append(name)
+        suspicious = suspicious or (operator == ":" and rest[:1] in {"=", "+", "-"})
         value = environ.get(name, "")
         if operator is None:
             if not value:
@@ -178,8 +181,13 @@ def expand(text: str, environ: Mapping[str, str], grammar: Grammar) -> Expanded:
         return _home(value or rest, environ)
 
     pattern = _PATTERNS[grammar]
-    result = pattern.sub(replace, text)
-    issues = [*faults(text, grammar), *(_missing(name, grammar) for name in dict.fromkeys(missing))]
+    head, tail = _closed(text)
+    result = pattern.sub(replace, head) + tail
+    issues: list[Issue] = []
+    # Where every `$` begins a reference that was understood, there is nothing to look for.
+    if suspicious or not names or text.count("$") != len(names):
+        issues.extend(faults(text, grammar))
+    issues.extend(_missing(name, grammar) for name in dict.fromkeys(missing))
     return Expanded(
         text=None if grammar == "new" and names and not result else result,
         names=tuple(dict.fromkeys(names)),
@@ -338,6 +346,12 @@ def _rewritten(name: str, rest: str, grammar: Grammar) -> str:
 
 def _without_defaults(text: str) -> str:
     return re.sub(r"(\$\{env\.[A-Za-z0-9_]+(?::[=+]|[:+]))[^}]+(}|$)", r"\1...\2", text)
+
+
+def _closed(text: str) -> tuple[str, str]:
+    """`text` up to its last `}` and the rest, where no reference can end: a search there is quadratic."""
+    end = text.rfind("}") + 1
+    return text[:end], text[end:]
 
 
 def _home(text: str, environ: Mapping[str, str]) -> str:

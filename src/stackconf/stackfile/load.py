@@ -16,6 +16,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
@@ -54,14 +55,17 @@ MAX_TAG_DIRECTIVES: Final = 64
 MAX_NUMBER_LENGTH: Final = 1000
 """A longer plain value is text: building a number of it could take very long."""
 
+MAX_ISSUES: Final = 10_000
+"""How many issues of one file are gathered."""
+
 PathPart = str | int
 
 _LOADER: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG_PREFIX = "tag:yaml.org,2002:"
 _IMPLICIT: dict[str, list[tuple[str, re.Pattern[str]]]] = Resolver.yaml_implicit_resolvers
 _TYPED_TAGS = frozenset(_TAG_PREFIX + kind for kind in ("null", "bool", "int", "float", "timestamp"))
-_SCALAR_TAGS = _TYPED_TAGS | {_TAG_PREFIX + "str", _TAG_PREFIX + "binary"}
-_TEXT_TAGS = (_TAG_PREFIX + "str", _TAG_PREFIX + "value")
+_SCALAR_TAGS = _TYPED_TAGS | {_TAG_PREFIX + "binary"}
+_TEXT_TAGS = ("!", _TAG_PREFIX + "str", _TAG_PREFIX + "value")
 _MAP_TAGS = frozenset((None, "!", _TAG_PREFIX + "map"))
 _SEQ_TAGS = frozenset((None, "!", _TAG_PREFIX + "seq"))
 _MERGE_TAG = _TAG_PREFIX + "merge"
@@ -73,12 +77,22 @@ _HINTS = (
     ("could not find expected ':'", "a `:` is missing, or a quote is not closed"),
     ("tab character", "use spaces instead of tabs"),
     ("did not find expected key", "check the indentation of this line and of those before it"),
+    ("expected <block end>", "check the indentation of this line and of those before it"),
     ("did not find expected '-'", "check the indentation of this line and of those before it"),
     ("block sequence entries are not allowed", "put the list on its own line, below its key"),
     ("expected ',' or", "a bracket or a comma is missing"),
     ("unknown escape character", "write `\\\\` for a backslash, or use single quotes"),
     ("unexpected end of stream", "a quote is not closed"),
 )
+
+
+_KINDS = {
+    "bool": "a boolean",
+    "int": "a number",
+    "float": "a number",
+    "timestamp": "a date",
+    "null": "a null",
+}
 
 
 class _Marker:
@@ -183,7 +197,7 @@ def parse(text: bytes | str, *, name: str) -> Document:
     graph = _Graph(data)
     issues = [*builder.issues]
     if builder.odd_keys:
-        issues.extend(_key_issues(graph.root, name))
+        issues.extend(islice(_key_issues(graph.root, name), MAX_ISSUES))
     issues.sort(key=by_position)
     if builder.fatal:
         _refuse(*issues)
@@ -363,6 +377,8 @@ class _Builder:
                 aliased += size
                 if aliased > MAX_ALIASED_NODES:
                     self._too_many(event, f"aliases add more than {MAX_ALIASED_NODES} values", "alias-bomb")
+                if len(outer) + _height(value) > MAX_DEPTH:
+                    _refuse(_too_deep(_at(event.start_mark, self.name)))
             else:  # pragma: no cover - the parser's grammar has nothing else inside a document
                 raise AssertionError(kind)
             if nodes > MAX_NODES:
@@ -403,22 +419,24 @@ class _Builder:
     def _tagged(self, event: ScalarEvent) -> Any:
         """A scalar with a tag of its own, such as `!!str 12`."""
         tag = event.tag or "!"
-        if tag not in _SCALAR_TAGS or len(event.value) > MAX_NUMBER_LENGTH:
-            if tag != _TAG_PREFIX + "str":
-                self._bad_tag(event)
+        if tag in _TEXT_TAGS:
+            return event.value
+        if tag not in _SCALAR_TAGS:
+            self._bad_tag(event)
             return event.value
         return self._typed(tag, event)
 
     def _typed(self, tag: str, event: ScalarEvent) -> Any:
         node = ScalarNode(tag, event.value)
         try:
+            if len(event.value) > MAX_NUMBER_LENGTH and tag in _TYPED_TAGS:
+                raise ValueError(tag)  # noqa: TRY301 - too long to be one, and slow to find out
             make = SafeConstructor.yaml_constructors[tag]
             return make(self.constructor, node)
-        except (ValueError, KeyError, OverflowError, AttributeError, yaml.YAMLError):
-            kind = tag.removeprefix(_TAG_PREFIX)
+        except (ValueError, LookupError, OverflowError, AttributeError, yaml.YAMLError):
             self.issues.append(
                 Issue(
-                    f"this is written as a {'date' if kind == 'timestamp' else kind}, but is not a valid one",
+                    f"this is written as {_kind(tag)}, but is not a valid one",
                     hint="put it in quotes if it is text",
                     code="bad-value",
                     where=_at(event.start_mark, self.name),
@@ -506,12 +524,23 @@ class _Builder:
         _refuse(Issue(message, hint="is this a stack file?", code=code, where=where))
 
 
+def _height(value: Any) -> int:
+    """How many levels of collections `value` has."""
+    height = 0
+    level = [value]
+    while level := [item for item in level if type(item) is dict or type(item) is list]:
+        height += 1
+        level = [part for item in level for part in (item.values() if type(item) is dict else item)]
+    return height
+
+
 @define(eq=False)
 class _Graph:
     """The node graph of a text that has passed every limit, composed when first asked for."""
 
     _data: bytes
     _root: Node | None = None
+    _keys: dict[int, dict[str, tuple[Node, Node]]] = field(factory=dict)
 
     @property
     def root(self) -> Node:
@@ -521,34 +550,37 @@ class _Graph:
 
     def find(self, path: Sequence[PathPart]) -> tuple[Node | None, Node] | None:
         """The key's node and the value's node at `path`."""
-        found: tuple[Node | None, Node] = (None, self.root)
+        key: Node | None = None
+        node = self.root
         for part in path:
-            step = _step(found[1], part)
-            if step is None:
+            if isinstance(node, SequenceNode) and isinstance(part, int) and 0 <= part < len(node.value):
+                key, node = None, node.value[part]
+            elif isinstance(node, MappingNode) and isinstance(part, str):
+                entry = self._entries(node).get(part)
+                if entry is None:
+                    return None
+                key, node = entry
+            else:
                 return None
-            found = step
-        return found
+        return key, node
 
-
-def _step(node: Node, part: PathPart) -> tuple[Node | None, Node] | None:
-    if isinstance(node, SequenceNode):
-        items: list[Node] = node.value
-        return (None, items[part]) if isinstance(part, int) and 0 <= part < len(items) else None
-    if not isinstance(node, MappingNode) or not isinstance(part, str):
-        return None
-    merges: list[Node] = []
-    # The last of several equal keys is the one whose value counts.
-    for key, value in reversed(node.value):
-        if _is_merge(key):
-            merges.append(value)
-        elif isinstance(key, ScalarNode) and key.value == part:
-            return key, value
-    for merged in merges:
-        for source in merged.value if isinstance(merged, SequenceNode) else [merged]:
-            step = _step(source, part)
-            if step is not None:
-                return step
-    return None
+    def _entries(self, mapping: MappingNode) -> dict[str, tuple[Node, Node]]:
+        """A mapping's keys and values by key, those that `<<` brings included."""
+        known = self._keys.get(id(mapping))
+        if known is not None:
+            return known
+        own: dict[str, tuple[Node, Node]] = {}
+        merged: dict[str, tuple[Node, Node]] = {}
+        for key, value in mapping.value:
+            if _is_merge(key):
+                sources = value.value if isinstance(value, SequenceNode) else [value]
+                for source in reversed(sources):
+                    if isinstance(source, MappingNode):
+                        merged.update(self._entries(source))
+            elif isinstance(key, ScalarNode):
+                own[key.value] = key, value
+        self._keys[id(mapping)] = entries = {**merged, **own}
+        return entries
 
 
 def _is_merge(key: Node) -> bool:
@@ -587,14 +619,18 @@ def _key_issues(root: Node, name: str) -> Iterator[Issue]:
 
 def _key_is_no_text(key: Node, name: str) -> Issue:
     if isinstance(key, ScalarNode):
-        kind = key.tag.removeprefix(_TAG_PREFIX)
-        message = f"the key `{_one_line(key.value)}` is read as a {kind}, not as text"
+        message = f"the key `{_one_line(key.value)}` is read as {_kind(key.tag)}, not as text"
         hint = "put it in quotes"
         if not key.value:
             message, hint = "a key is missing before the `:`", "give it a name"
     else:
         message, hint = "a key is a list or a mapping", "use text as the key, or quote a text with `{` or `[`"
     return Issue(message, hint=hint, code="key-not-text", where=_position(name, key))
+
+
+def _kind(tag: str) -> str:
+    kind = tag.removeprefix(_TAG_PREFIX)
+    return _KINDS.get(kind, f"a {kind}")
 
 
 def _implicit_tag(text: str) -> str | None:

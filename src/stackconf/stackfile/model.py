@@ -30,7 +30,7 @@ from attrs import field, frozen
 
 from stackconf.errors import InvalidConfig
 from stackconf.stackfile.env import EnvText, Expanded, Grammar, detect, expand, faults, may_refer
-from stackconf.stackfile.load import Document, PathPart, by_position, parse, read
+from stackconf.stackfile.load import MAX_ISSUES, Document, PathPart, by_position, parse, read
 from stackconf.suggest import did_you_mean
 from stackconf.types import Issue, Level, Position
 
@@ -264,6 +264,9 @@ class _Reader:
         key: bool = False,
     ) -> None:
         """Add an issue about the value (or the key) at `path`."""
+        if len(self.issues) >= MAX_ISSUES:
+            message = f"{self.document.name}: more than {MAX_ISSUES} issues; is this a stack file?"
+            raise InvalidConfig(message, sorted(self.issues, key=by_position))
         where = self.document.position(path, key=True) if key else None
         below = path[self.base :] if provider else path
         self.issues.append(
