@@ -25,9 +25,10 @@ from machines import (
     x86,
 )
 
+from stackconf.hardware import host as host_plugin
 from stackconf.hardware.cgroup import cfs_quota, cpu_max, memory_bytes
 from stackconf.hardware.facts import Cpu, Host, Limit, Memory, Problem
-from stackconf.hardware.files import cpu_list, whole_number
+from stackconf.hardware.files import Files, cpu_list, whole_number
 from stackconf.hardware.host import read_host
 
 GIB = 1024**3
@@ -63,6 +64,18 @@ def test_this_machine_agrees_with_psutil_and_the_scheduler():
     assert memory.usable_bytes is not None
     assert cpu.usable_cores is not None
     assert 0 < cpu.usable_cores <= len(os.sched_getaffinity(0))
+
+
+def test_what_psutil_says_on_other_systems_agrees_with_the_files_on_this_one():
+    _, cpu, memory, _ = read(Path("/"))
+    host, other, rest, *problems = host_plugin._without_proc(Files())
+    assert isinstance(host, Host)
+    assert isinstance(other, Cpu)
+    assert isinstance(rest, Memory)
+    assert (other.logical_cores, other.affinity) == (cpu.logical_cores, cpu.affinity)
+    assert (other.physical_cores, other.architecture) == (cpu.physical_cores, cpu.architecture)
+    assert (rest.total_bytes, rest.swap_bytes) == (memory.total_bytes, memory.swap_bytes)
+    assert {problem.fact for problem in problems if isinstance(problem, Problem)} >= {"cpu.numa", "cpu.isa"}
 
 
 def test_a_narrower_affinity_is_seen():

@@ -327,7 +327,7 @@ def _entries(name: str, target: str) -> Iterator[dict[str, Any]]:
 def _called(implementation: Any) -> Iterator[dict[str, Any]]:
     from collections.abc import Iterable
 
-    from stackconf.hardware.codec import FACT_CLASSES, fact_to_dict
+    from stackconf.hardware.codec import FACT_CLASSES
 
     wanted = f"a list of {', '.join(FACT_CLASSES)}"
     try:
@@ -340,12 +340,25 @@ def _called(implementation: Any) -> Iterator[dict[str, Any]]:
         refused = set()
         for fact in facts:
             if type(fact) in FACT_CLASSES.values():
-                yield fact_to_dict(fact)
+                yield _sendable(fact)
             elif type(fact).__name__ not in refused:
                 refused.add(type(fact).__name__)
                 yield {"failure": f"gave a {type(fact).__name__}; give {wanted}"}
     except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit too
         yield {"failure": f"raised {_described(error)}"}
+
+
+def _sendable(fact: Any) -> dict[str, Any]:
+    import json
+
+    from stackconf.hardware.codec import fact_to_dict
+
+    try:
+        entry = fact_to_dict(fact)
+        json.dumps(entry)
+    except (TypeError, ValueError, RecursionError) as error:
+        return {"failure": f"gave a fact that cannot be used: {type(fact).__name__}: {error}"}
+    return entry
 
 
 def _load(name: str, target: str) -> Any:
@@ -361,9 +374,10 @@ def _load(name: str, target: str) -> Any:
 
 
 def _load_file(name: str, path: str) -> ModuleType:
+    import re
     from importlib.util import module_from_spec, spec_from_file_location
 
-    spec = spec_from_file_location(name.replace(".", "_"), path)
+    spec = spec_from_file_location(re.sub(r"\W", "_", name), path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is no Python file")
     module = module_from_spec(spec)
