@@ -35,7 +35,7 @@ if TYPE_CHECKING:
         Problem,
         Visibility,
     )
-    from stackconf.hardware.sizing import compute_threads, memory_share
+    from stackconf.hardware.sizing import compute_threads, memory_share, size_text
     from stackconf.hookspecs import API_VERSION, hookimpl
     from stackconf.manager import Manager
     from stackconf.stack import Stack
@@ -75,6 +75,7 @@ _HOME = {
     "compute_threads": "hardware.sizing",
     "hookimpl": "hookspecs",
     "memory_share": "hardware.sizing",
+    "size_text": "hardware.sizing",
     "user_field": "fields",
 }
 
@@ -113,6 +114,7 @@ __all__ = [
     "compute_threads",
     "hookimpl",
     "memory_share",
+    "size_text",
     "user_field",
 ]
 

@@ -9,6 +9,7 @@ Units: memory in bytes, CPU in cores (a fraction where a quota gives one), clock
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal, TypeAlias
 
 from attrs import field, frozen
@@ -16,6 +17,30 @@ from attrs import field, frozen
 ProblemKind: TypeAlias = Literal["absent", "unsupported", "denied", "error", "timeout"]
 """`absent`: nothing of the kind is there to ask. `unsupported`: there, but it cannot say.
 `denied`: no permission. `error`: it failed. `timeout`: it did not answer before the deadline."""
+
+
+def _numbers(values: Iterable[int]) -> tuple[int, ...]:
+    return tuple(values)
+
+
+def _limits(values: Iterable[Limit]) -> tuple[Limit, ...]:
+    return tuple(values)
+
+
+def _instances(values: Iterable[MigInstance]) -> tuple[MigInstance, ...]:
+    return tuple(values)
+
+
+def _cards(values: Iterable[Accelerator]) -> tuple[Accelerator, ...]:
+    return tuple(values)
+
+
+def _variables(values: Iterable[Visibility]) -> tuple[Visibility, ...]:
+    return tuple(values)
+
+
+def _problems(values: Iterable[Problem]) -> tuple[Problem, ...]:
+    return tuple(values)
 
 
 @frozen
@@ -72,7 +97,7 @@ class NumaNode:
     """One NUMA node: its CPUs (kernel numbers) and its memory in bytes."""
 
     number: int
-    cpus: tuple[int, ...] = field(default=(), converter=tuple)
+    cpus: tuple[int, ...] = field(default=(), converter=_numbers)
     memory_bytes: int | None = None
 
 
@@ -93,7 +118,7 @@ class Cpu:
     one): the number of compute threads that do not wait for each other."""
     usable_cores: float | None = None
     """The least of logical cores, affinity and every quota; a fraction where a quota gives one."""
-    limits: tuple[Limit, ...] = field(default=(), converter=tuple)
+    limits: tuple[Limit, ...] = field(default=(), converter=_limits)
     """Every limit below the host's cores that was found, tightest first."""
     bound_by: str | None = None
     """What decides `usable_cores`: `"cores"`, `"affinity"`, or the source of the limit."""
@@ -112,7 +137,7 @@ class Memory:
     """Free for use at the moment of discovery; not part of the fingerprint."""
     usable_bytes: int | None = None
     """The least of the total and every limit."""
-    limits: tuple[Limit, ...] = field(default=(), converter=tuple)
+    limits: tuple[Limit, ...] = field(default=(), converter=_limits)
     bound_by: str | None = None
     """What decides `usable_bytes`: `"total"`, or the source of the limit."""
     swap_bytes: int | None = None
@@ -150,7 +175,7 @@ class Accelerator:
     compute_capability: tuple[int, int] | None = None
     multiprocessors: int | None = None
     mig_enabled: bool | None = None
-    mig: tuple[MigInstance, ...] = field(default=(), converter=tuple)
+    mig: tuple[MigInstance, ...] = field(default=(), converter=_instances)
     numa_node: int | None = None
     driver_version: str | None = None
     runtime_version: str | None = None
@@ -185,16 +210,16 @@ class Hardware:
     host: Host = field(factory=Host)
     cpu: Cpu = field(factory=Cpu)
     memory: Memory = field(factory=Memory)
-    accelerators: tuple[Accelerator, ...] = field(default=(), converter=tuple)
-    visibility: tuple[Visibility, ...] = field(default=(), converter=tuple)
-    problems: tuple[Problem, ...] = field(default=(), converter=tuple)
+    accelerators: tuple[Accelerator, ...] = field(default=(), converter=_cards)
+    visibility: tuple[Visibility, ...] = field(default=(), converter=_variables)
+    problems: tuple[Problem, ...] = field(default=(), converter=_problems)
 
     @property
     def visible_accelerators(self) -> tuple[Accelerator, ...]:
         """The cards this process may use: those not certainly hidden.
 
         >>> hidden = Accelerator("nvidia", visible=False)
-        >>> Hardware(accelerators=[hidden]).visible_accelerators
+        >>> Hardware(accelerators=(hidden,)).visible_accelerators
         ()
         """
         return tuple(card for card in self.accelerators if card.visible is not False)

@@ -23,7 +23,7 @@ def compute_threads(hardware: Hardware) -> Because[int] | None:
     all of them: 8 threads on a 4-CPU quota ran at 0.27 tokens/s, 4 threads at 12.07. Sources:
     llama.cpp `cpu_get_num_math`, https://github.com/ollama/ollama/issues/17916.
 
-    >>> from stackconf.hardware.facts import Cpu
+    >>> from stackconf.hardware.facts import Cpu, Hardware
     >>> box = Hardware(cpu=Cpu(physical_cores=16, logical_cores=32, usable_physical_cores=4,
     ...                        usable_cores=4.5, bound_by="cgroup v2 /app/cpu.max"))
     >>> compute_threads(box)
@@ -43,19 +43,34 @@ def compute_threads(hardware: Hardware) -> Because[int] | None:
 def memory_share(hardware: Hardware, fraction: float, *, at_most: int) -> Because[int] | None:
     """A share of the memory this process may use, in bytes, never more than `at_most`.
 
-    >>> from stackconf.hardware.facts import Memory
+    >>> from stackconf.hardware.facts import Hardware, Memory
     >>> box = Hardware(memory=Memory(total_bytes=64 * GIB, usable_bytes=16 * GIB,
     ...                              bound_by="cgroup v2 /app/memory.max"))
     >>> memory_share(box, 1 / 8, at_most=8 * GIB)
-    Because(value=2147483648, reason='1/8 of 16.0 GiB usable memory')
+    Because(value=2147483648, reason='1/8 of 16 GiB usable memory')
     >>> memory_share(box, 1 / 2, at_most=1 * GIB)
-    Because(value=1073741824, reason='1/2 of 16.0 GiB usable memory, capped at 1.0 GiB')
+    Because(value=1073741824, reason='1/2 of 16 GiB usable memory, capped at 1 GiB')
     """
     usable = hardware.memory.usable_bytes
     if usable is None:
         return None
     share = int(usable * fraction)
-    part = f"1/{round(1 / fraction)} of {usable / GIB:.1f} GiB usable memory"
+    part = f"1/{round(1 / fraction)} of {size_text(usable)} usable memory"
     if share <= at_most:
         return because(share, part)
-    return because(at_most, f"{part}, capped at {at_most / GIB:.1f} GiB")
+    return because(at_most, f"{part}, capped at {size_text(at_most)}")
+
+
+def size_text(size: int) -> str:
+    """An amount of memory as people read it, in binary units.
+
+    >>> size_text(64 * 1024**2), size_text(25_200_000_000), size_text(2 * GIB), size_text(512)
+    ('64 MiB', '23.5 GiB', '2 GiB', '512 B')
+    """
+    amount = float(size)
+    units = ["B", "KiB", "MiB", "GiB", "TiB"]
+    while amount >= 1024 and len(units) > 1:  # noqa: PLR2004 (the step between binary units)
+        amount /= 1024
+        units.pop(0)
+    text = f"{amount:.1f}".removesuffix(".0")
+    return f"{text} {units[0]}"
