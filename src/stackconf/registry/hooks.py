@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pluggy
-from attrs import frozen
+from attrs import field, frozen
 
 from stackconf import hookspecs
 from stackconf.errors import HookError, PluginLoadError
@@ -43,6 +43,12 @@ class Plugin:
     distribution: str = ""
     version: str = ""
     provides: tuple[ProviderType, ...] = ()
+    kinds: Mapping[str, ProviderType] = field(init=False, repr=False)
+    """What it provides, by key."""
+
+    @kinds.default
+    def _kinds_by_key(self) -> Mapping[str, ProviderType]:
+        return {kind.key: kind for kind in self.provides}
 
     @property
     def label(self) -> str:

@@ -71,8 +71,10 @@ class Registry:
         self._entry_points = entry_points
         self._disabled = disabled or DisabledPlugins()
         self._advertised: list[Advertised] | None = None
+        self._advertised_types: dict[str, list[Advertised]] = {}
         self._loaded: dict[tuple[str, str], Plugin | PluginLoadError] = {}
         self._direct: list[Plugin] = []
+        self._direct_types: dict[str, list[Plugin]] = {}
         self._hooks: dict[int, OwnerHooks] = {}
         self._owned: dict[tuple[str, str], Owned | Missing | PluginLoadError] = {}
         self._cross_cutting: list[Plugin] | None = None
@@ -94,6 +96,9 @@ class Registry:
         if self._advertised is None:
             found = installed() if self._entry_points else []
             self._advertised = marked(found, self._disabled.names())
+            for entry in self._advertised:
+                if entry.group == PROVIDERS:
+                    self._advertised_types.setdefault(entry.name, []).append(entry)
         return self._advertised
 
     def plugin_files(self) -> list[str]:
@@ -103,13 +108,13 @@ class Registry:
     def apis(self) -> set[str]:
         """Every api that something installed serves, and those of upstream."""
         served = {entry.name.split("/", 1)[0] for entry in self.advertised() if entry.group == PROVIDERS}
-        direct = {kind.api for plugin in self._direct for kind in plugin.provides}
+        direct = {key.split("/", 1)[0] for key in self._direct_types}
         return served | direct | known.APIS
 
     def type_keys(self) -> list[str]:
         """`api/provider_type` of every type with an enabled owner, sorted."""
         served = {entry.name for entry in self._enabled(PROVIDERS)}
-        return sorted(served | {kind.key for plugin in self._direct for kind in plugin.provides})
+        return sorted(served | self._direct_types.keys())
 
     def find(self, api: str, provider_type: str) -> Owned | Missing | PluginLoadError:
         """The owner of a type, loaded; or why there is none. The answer is kept."""
@@ -151,6 +156,8 @@ class Registry:
 
     def _add(self, plugin: Plugin) -> None:
         self._direct.append(plugin)
+        for key in plugin.kinds:
+            self._direct_types.setdefault(key, []).append(plugin)
         self._owned.clear()
         self._cross_cutting = None if not plugin.provides else self._cross_cutting
         if not plugin.provides:
@@ -174,8 +181,9 @@ class Registry:
 
     def _find(self, api: str, provider_type: str) -> Owned | Missing | PluginLoadError:
         key = f"{api}/{provider_type}"
-        direct = [plugin for plugin in self._direct if _kind(plugin, key)]
-        entries = [entry for entry in self.advertised() if entry.group == PROVIDERS and entry.name == key]
+        self.advertised()
+        direct = self._direct_types.get(key, [])
+        entries = self._advertised_types.get(key, [])
         enabled = [entry for entry in entries if entry.enabled]
         if len(direct) + len(enabled) > 1:
             return _contested(key, direct, enabled)
@@ -187,7 +195,7 @@ class Registry:
         return self._missing(api, provider_type, entries)
 
     def _own(self, key: str, plugin: Plugin) -> Owned | PluginLoadError:
-        kind = _kind(plugin, key)
+        kind = plugin.kinds.get(key)
         if kind is None:
             problem = f"advertises `{key}`, but its `provides` does not declare it"
             return PluginLoadError(
@@ -222,10 +230,6 @@ class Registry:
                 "unknown-type", f"unknown provider type `{provider_type}`", f"did you mean `{near}`?"
             )
         return Missing("unknown-type", f"no installed plugin provides `{key}`", _what_provides(key, served))
-
-
-def _kind(plugin: Plugin, key: str) -> ProviderType | None:
-    return next((kind for kind in plugin.provides if kind.key == key), None)
 
 
 def _contested(key: str, direct: Sequence[Plugin], entries: Sequence[Advertised]) -> Missing:
