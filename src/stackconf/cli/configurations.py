@@ -1,0 +1,220 @@
+"""`stackconf configurations`: register, list, get, assign, unassign, unregister, inspect."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+from stackconf.cli.inspect import inspect
+from stackconf.cli.naming import ConfigurationName
+from stackconf.cli.opening import opened
+from stackconf.cli.options import Group, Settings, pass_settings, stack_options
+from stackconf.cli.output import emit_json, emit_yaml, err, out, plural, show_issues, value_text
+
+if TYPE_CHECKING:
+    from stackconf.configurations import Source
+    from stackconf.stack import Listed, OnDropped, Registered, Stack
+
+_EXPECT = click.option(
+    "--expect-revision", metavar="N", type=click.IntRange(min=0), help="Refuse if the head is not revision N."
+)
+
+
+@click.group("configurations", cls=Group)
+@stack_options
+def configurations() -> None:
+    """Registered configurations: what users set on top of the stack file."""
+
+
+configurations.add_command(inspect)
+
+
+@configurations.command("register")
+@click.argument("source", required=False)
+@click.option("--config", metavar="FILE", type=click.Path(), help="The configuration's file; - is stdin.")
+@click.option("--name", default="default", show_default=True, help="What to call it.")
+@click.option("--no-assign", is_flag=True, help="Only make it available.")
+@click.option(
+    "--on-dropped",
+    type=click.Choice(["warn", "error", "ignore"]),
+    default="warn",
+    show_default=True,
+    help="What to do about values that users may not set.",
+)
+@_EXPECT
+@stack_options
+@pass_settings
+def register(
+    settings: Settings,
+    *,
+    source: str | None,
+    config: str | None,
+    name: str,
+    no_assign: bool,
+    on_dropped: str,
+    expect_revision: int | None,
+) -> None:
+    """Register a configuration and assign it, so that the next apply brings it.
+
+    SOURCE is a file (YAML or JSON), - for standard input, or JSON text. It has the stack file's
+    shape, with or without the top `providers:` key. Only user fields are taken; what else it sets
+    is dropped and reported.
+    """
+    given = _source(source, config)
+    with opened(settings) as stack:
+        registered = stack.configurations.register(
+            given,
+            name,
+            assign=not no_assign,
+            on_dropped=cast("OnDropped", on_dropped),
+            expected_revision=expect_revision,
+        )
+        assigned = any(each.assigned for each in stack.configurations.list() if each.name == name)
+    show_issues(settings, (*registered.warnings, *registered.dropped))
+    if settings.json:
+        from stackconf.cli.shapes import registered_data
+
+        emit_json(registered_data(registered, assigned=assigned))
+        return
+    _tell_registered(settings, registered, assigned=assigned)
+
+
+@configurations.command("list")
+@stack_options
+@pass_settings
+def list_(settings: Settings) -> None:
+    """List what is registered or shipped by plugins, and what is assigned, lowest first."""
+    with opened(settings, hardware=False) as stack:
+        listed = stack.configurations.list()
+        revision = stack.revision
+    if settings.json:
+        from stackconf.cli.shapes import listed_data
+
+        emit_json({"revision": revision, "configurations": [listed_data(each) for each in listed]})
+    elif listed:
+        head = ("name", "state", "source", "revision", "providers", "description")
+        out(settings).table(head, [_row(each) for each in listed])
+    else:
+        err(settings).note("hint", "none is registered; `stackconf configurations register --help` says how")
+
+
+@configurations.command("get")
+@click.argument("name", type=ConfigurationName())
+@stack_options
+@pass_settings
+def get(settings: Settings, name: str) -> None:
+    """Print a configuration as YAML, in the form that `register` takes."""
+    with opened(settings, hardware=False) as stack:
+        found = stack.configurations.get(name)
+    if settings.json:
+        from stackconf.cli.shapes import configuration_data
+
+        emit_json(configuration_data(found))
+    else:
+        emit_yaml({"providers": found.providers})
+
+
+@configurations.command("assign")
+@click.argument("name", type=ConfigurationName())
+@_EXPECT
+@stack_options
+@pass_settings
+def assign(settings: Settings, name: str, expect_revision: int | None) -> None:
+    """Make a configuration count, above those assigned before."""
+    with opened(settings) as stack:
+        revision = stack.configurations.assign(name, expected_revision=expect_revision)
+        _tell_changed(settings, stack, name, "assigned", revision)
+
+
+@configurations.command("unassign")
+@click.argument("name", type=ConfigurationName())
+@_EXPECT
+@stack_options
+@pass_settings
+def unassign(settings: Settings, name: str, expect_revision: int | None) -> None:
+    """Make a configuration no longer count; it stays available."""
+    with opened(settings) as stack:
+        revision = stack.configurations.unassign(name, expected_revision=expect_revision)
+        _tell_changed(settings, stack, name, "unassigned", revision)
+
+
+@configurations.command("unregister")
+@click.argument("name", type=ConfigurationName())
+@_EXPECT
+@stack_options
+@pass_settings
+def unregister(settings: Settings, name: str, expect_revision: int | None) -> None:
+    """Forget a registered configuration."""
+    with opened(settings) as stack:
+        revision = stack.configurations.unregister(name, expected_revision=expect_revision)
+        _tell_changed(settings, stack, name, "unregistered", revision)
+
+
+def _source(source: str | None, config: str | None) -> Source:
+    """What to register. Raises `UsageError` when nothing, or two things, were given."""
+    if (source is None) == (config is None):
+        problem = "give one configuration: " if source else "give a configuration: "
+        raise click.UsageError(f"{problem}--config FILE, FILE, - for standard input, or JSON text")
+    given = config if source is None else source
+    assert given is not None  # noqa: S101 (one of the two is)
+    if given == "-":
+        return sys.stdin.buffer.read()
+    if config is None and (given.lstrip()[:1] in {"{", "["} or "\n" in given):
+        return given
+    return Path(given)
+
+
+def _tell_registered(settings: Settings, registered: Registered, *, assigned: bool) -> None:
+    screen = out(settings)
+    state = "assigned" if assigned else "not assigned"
+    screen.line(f"registered `{registered.name}` as revision {registered.revision}, {state}")
+    for key, config in _by_provider(registered.kept):
+        screen.line(f"  {key}")
+        for field, value in config.items():
+            screen.paragraph(f"{field}: {value_text(value)}", indent="    ", hang="      ")
+    if assigned:
+        _hint_apply(settings, len(registered.plan.changes))
+    else:
+        err(settings).note("hint", f"`stackconf configurations assign {registered.name}` makes it count")
+
+
+def _tell_changed(settings: Settings, stack: Stack, name: str, word: str, revision: int) -> None:
+    plan = stack.plan()
+    if settings.json:
+        from stackconf.cli.shapes import plan_data
+
+        emit_json({"name": name, "result": word, "revision": revision, "plan": plan_data(plan)})
+        return
+    out(settings).line(f"{word} `{name}` as revision {revision}")
+    _hint_apply(settings, len(plan.changes))
+
+
+def _hint_apply(settings: Settings, changes: int) -> None:
+    if changes:
+        text = f"{plural(changes, 'provider')} would change: see `stackconf plan`, then `stackconf apply`"
+        err(settings).note("hint", text)
+
+
+def _by_provider(
+    providers: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> list[tuple[str, Mapping[str, Any]]]:
+    return [
+        (f"{api}/{entry['provider_id']}", entry["config"])
+        for api, entries in providers.items()
+        for entry in entries
+    ]
+
+
+def _row(listed: Listed) -> tuple[str, ...]:
+    return (
+        listed.name,
+        f"assigned ({listed.assigned})" if listed.assigned else "available",
+        listed.source,
+        str(listed.revision) if listed.revision else "-",
+        ", ".join(listed.providers),
+        listed.description,
+    )

@@ -1,0 +1,97 @@
+"""`stackconf explain`: where each value comes from, why, and what it beat."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from stackconf.cli.naming import ProviderName
+from stackconf.cli.opening import opened
+from stackconf.cli.options import Command, Settings, pass_settings, stack_options
+from stackconf.cli.output import Screen, emit_json, out, plural, show_issues, value_text, visible
+
+if TYPE_CHECKING:
+    from stackconf.types import Issue, Origin, Provider
+
+
+@click.command("explain", cls=Command)
+@click.argument("provider", type=ProviderName())
+@click.argument("field", required=False)
+@stack_options
+@pass_settings
+def explain(settings: Settings, provider: str, field: str | None) -> int:
+    """Say where the values of PROVIDER come from, or only those at and below FIELD.
+
+    PROVIDER is `api/provider_id`, or a provider_id that only one api has. Layers, low to high:
+    class, hardware, stack, overlay. With -v the class defaults are told one by one.
+    """
+    with opened(settings) as stack:
+        key = stack.key_of(provider)
+        found = stack.explain(key, field)
+        resolved = stack.resolution.providers[key].provider
+        issues = [issue for issue in stack.issues if issue.level == "error" or issue.provider == key]
+    if settings.json:
+        _emit(resolved, found, issues)
+    else:
+        screen = out(settings)
+        screen.line(f"{key} ({resolved.provider_type})", "bold")
+        _Explanation(screen).show(found, condensed=field is None and not settings.verbose)
+    return int(show_issues(settings, issues))
+
+
+class _Explanation:
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+
+    def show(self, found: Sequence[Origin], *, condensed: bool) -> None:
+        told = [origin for origin in found if not condensed or origin.layer != "class"]
+        for origin in told:
+            self._screen.line()
+            self._origin(origin)
+        rest = [origin for origin in found if origin.layer == "class"] if condensed else []
+        if rest:
+            self._defaults(rest)
+
+    def _origin(self, origin: Origin) -> None:
+        label = "" if origin.user_field else "  (not a user field)"
+        value = visible(value_text(origin.value))
+        start = f"  {self._screen.style(visible(origin.path), 'bold')} ="
+        width = self._screen.width
+        if width is None or len(origin.path) + len(value) + len(label) < width - 6:
+            end = self._screen.style(label, "dim")
+            self._screen.raw(f"{start} {self._screen.style(value, 'green')}{end}\n")
+        else:
+            self._screen.raw(f"{start}{self._screen.style(label, 'dim')}\n")
+            self._screen.paragraph(value, "green", indent=" " * 4)
+        self._layer("from", origin, "")
+        for each in origin.beat:
+            self._layer("over", each, f"{value_text(each.value)}  ")
+
+    def _layer(self, word: str, origin: Origin, value: str) -> None:
+        indent = f"    {word}  {origin.layer:8}  "
+        reason = f": {origin.reason}" if origin.reason else ""
+        styles = () if word == "from" else ("dim",)
+        text = f"{value}{origin.source}{reason}"
+        self._screen.paragraph(text, *styles, indent=indent, hang=" " * len(indent))
+
+    def _defaults(self, rest: Sequence[Origin]) -> None:
+        source = rest[0].source
+        self._screen.line()
+        self._screen.line(f"  {plural(len(rest), 'field')} as the class has them ({source})", "dim")
+        for origin in rest:
+            start = f"      {origin.path} = "
+            self._screen.paragraph(value_text(origin.value), indent=start, hang=" " * 10)
+
+
+def _emit(provider: Provider, found: Iterable[Origin], issues: Sequence[Issue]) -> None:
+    from stackconf.cli.shapes import issues_data, origin_data
+
+    data: dict[str, Any] = {
+        "provider": provider.key,
+        "provider_type": provider.provider_type,
+        "fields": [origin_data(origin) for origin in found],
+        "issues": issues_data(issues),
+    }
+    emit_json(data)

@@ -1,0 +1,100 @@
+"""How a run that went wrong ends: one clear line each, an exit code, and never a traceback.
+
+Exit codes: 0 fine, 1 an error or something invalid, 2 wrong usage, 3 `plan --exit-code` found
+changes, 130 interrupted, 141 whoever read the output went away (as with any Unix tool).
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, cast
+
+from stackconf.cli.output import emit_json, err
+from stackconf.errors import ApplyError, InvalidConfig, StackconfError
+
+if TYPE_CHECKING:
+    import click
+
+    from stackconf.cli.options import Settings
+    from stackconf.apply import Report
+    from stackconf.types import Issue
+
+ERROR, USAGE, CHANGES, INTERRUPTED, BROKEN_PIPE = 1, 2, 3, 130, 141
+
+TRACEBACK_VARIABLE = "STACKCONF_TRACEBACK"
+
+
+def usage_error(error: click.ClickException, settings: Settings) -> int:
+    """Wrong usage: what is wrong, and where the help is."""
+    import click
+
+    ctx = getattr(error, "ctx", None)
+    message = _usage_message(error)
+    if settings.json:
+        emit_json({"error": message, "issues": []})
+    screen = err(settings)
+    screen.note("error", message)
+    if isinstance(error, click.UsageError) and ctx is not None:
+        screen.note("hint", f"`{ctx.command_path} --help` shows how it is used")
+    return USAGE
+
+
+def _usage_message(error: click.ClickException) -> str:
+    import click
+
+    if isinstance(error, click.NoSuchOption):
+        from stackconf.suggest import did_you_mean
+
+        name = str(error.option_name)
+        params = error.ctx.command.get_params(error.ctx) if error.ctx else []
+        options = [option for param in params for option in param.opts if option.startswith("--")]
+        hint = did_you_mean(name, options)
+        return f"no such option `{name}`" + (f"; {hint}" if hint else "")
+    text = " ".join(error.format_message().split()).rstrip(".")
+    return text[:1].lower() + text[1:] if text[1:2].islower() else text
+
+
+def expected(error: StackconfError, settings: Settings) -> int:
+    """An error that stackconf raised on purpose, with all its issues."""
+    message, issues = str(error), _issues(error)
+    repeated = bool(issues) and message == str(issues[0])
+    if settings.json:
+        from stackconf.cli.shapes import issue_data, report_data
+
+        data: dict[str, Any] = {"error": message, "issues": [issue_data(issue) for issue in issues]}
+        if isinstance(error, ApplyError):
+            data["report"] = report_data(cast("Report", error.report))
+        emit_json(data)
+    screen = err(settings)
+    if not repeated:
+        screen.note("error", message)
+    for issue in issues:
+        if not (len(issues) == 1 and issue.message == message):
+            screen.issue(issue)
+    return ERROR
+
+
+def of_system(error: OSError, settings: Settings) -> int:
+    """A file or folder that the system refused."""
+    what = error.strerror or type(error).__name__
+    return expected(StackconfError(f"{error.filename}: {what}" if error.filename else what), settings)
+
+
+def unexpected(error: Exception, settings: Settings) -> int:
+    """A defect of stackconf. With `STACKCONF_TRACEBACK=1` it is raised instead."""
+    if os.environ.get(TRACEBACK_VARIABLE):
+        raise error
+    from stackconf.redact import redact_text
+
+    text = redact_text(" ".join(str(error).split()))[:500]
+    message = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    if settings.json:
+        emit_json({"error": message, "issues": []})
+    screen = err(settings)
+    screen.note("error", message)
+    screen.note("hint", f"this is a defect of stackconf; run with {TRACEBACK_VARIABLE}=1 to see where")
+    return ERROR
+
+
+def _issues(error: StackconfError) -> tuple[Issue, ...]:
+    return error.issues if isinstance(error, InvalidConfig) else ()

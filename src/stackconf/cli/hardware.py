@@ -1,0 +1,191 @@
+"""`stackconf hardware`: a picture of this machine, host and usable amounts side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from stackconf.cli.opening import open_registry, start_discovery, warn_of_plugins
+from stackconf.cli.options import Command, Settings, pass_settings, plugin_options
+from stackconf.cli.output import Screen, emit_json, out, plural
+from stackconf.cli.waiting import waiting
+
+if TYPE_CHECKING:
+    from stackconf.hardware.facts import Accelerator, Cpu, Hardware, Host, Limit, Memory, Problem
+
+UNKNOWN = "unknown"
+_LABEL = 18
+_GIB = 1024**3
+
+
+@click.command("hardware", cls=Command)
+@plugin_options
+@pass_settings
+def hardware(settings: Settings) -> None:
+    """Show what is known about this machine: processors, memory, accelerators.
+
+    Beside what the host has stands what this process may use, and which limit decides that. What
+    is unknown is said to be unknown, and why. Nothing is changed.
+    """
+    registry = open_registry(settings)
+    with waiting(settings, "looking at this machine"):
+        found = start_discovery(registry).result()
+    if settings.json:
+        from stackconf.hardware.codec import to_dict
+
+        emit_json(to_dict(found))
+    else:
+        _Picture(out(settings)).draw(found)
+    warn_of_plugins(settings, registry)
+
+
+class _Picture:
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+
+    def draw(self, found: Hardware) -> None:
+        self._host(found.host)
+        self._cpu(found.cpu)
+        self._memory(found.memory)
+        rest = self._accelerators(found)
+        self._heading("Visibility variables")
+        for variable in found.visibility:
+            self._fact(variable.variable, f'"{variable.value}"' + ("" if variable.value else " (hides all)"))
+        if not found.visibility:
+            self._text("none is set")
+        if rest:
+            self._heading("Problems")
+            for problem in rest:
+                self._text(str(problem))
+
+    def _host(self, host: Host) -> None:
+        kernel = " ".join(part for part in (host.os, host.kernel) if part)
+        self._screen.line("Host", "bold")
+        parts = [part for part in (host.os_release, kernel, host.architecture) if part]
+        self._fact("system", ", ".join(parts) or UNKNOWN)
+        container = UNKNOWN if host.container is None else host.container or "none"
+        self._fact("container", container + (f", WSL {host.wsl}" if host.wsl else ""))
+        path = f", {host.cgroup_path}" if host.cgroup_path else ""
+        self._fact("control groups", (host.cgroup or UNKNOWN) + path)
+
+    def _cpu(self, cpu: Cpu) -> None:
+        self._heading("CPU")
+        parts = [cpu.model or "unknown model"]
+        if cpu.sockets is not None:
+            parts.append(plural(cpu.sockets, "socket"))
+        self._fact("model", ", ".join(parts))
+        rows = [
+            ("logical cores", _number(cpu.logical_cores), _number(cpu.usable_cores)),
+            ("physical cores", _number(cpu.physical_cores), _number(cpu.usable_physical_cores)),
+        ]
+        self._side_by_side(rows)
+        self._bound(cpu.bound_by, cpu.limits, lambda limit: plural_cpus(limit.amount))
+        isa = None if cpu.isa is None else " ".join(sorted(cpu.isa)) or "none of interest"
+        self._fact("instruction sets", isa or UNKNOWN)
+        for node in cpu.numa or ():
+            self._fact(f"NUMA node {node.number}", f"CPUs {ranges(node.cpus)}, {_size(node.memory_bytes)}")
+
+    def _memory(self, memory: Memory) -> None:
+        self._heading("Memory")
+        self._side_by_side([("total", _size(memory.total_bytes), _size(memory.usable_bytes))])
+        self._bound(memory.bound_by, memory.limits, lambda limit: _size(limit.amount))
+        self._fact("available now", _size(memory.available_bytes))
+        self._fact("swap", "none" if memory.swap_bytes == 0 else _size(memory.swap_bytes))
+
+    def _accelerators(self, found: Hardware) -> list[Problem]:
+        """Draws the cards; the problems that are not told with them."""
+        self._heading("Accelerators")
+        about = [each for each in found.problems if each.fact.startswith("accelerators")]
+        if found.accelerators:
+            self._cards(found.accelerators)
+            return list(found.problems)
+        known = all(each.kind == "absent" for each in about)
+        word = "none" if known and about else UNKNOWN if about else "none was looked for"
+        self._text(word + "".join(f"; {each.detector}: {each.reason}" for each in about))
+        return [each for each in found.problems if each not in about or not known]
+
+    def _cards(self, cards: Sequence[Accelerator]) -> None:
+        head = ("#", "name", "memory", "free", "capability", "runtime", "visible", "address", "uuid")
+        self._screen.table(head, list(_card_rows(cards)), indent="  ")
+
+    def _heading(self, text: str) -> None:
+        self._screen.line()
+        self._screen.line(text, "bold")
+
+    def _side_by_side(self, rows: Sequence[tuple[str, str, str]]) -> None:
+        left = max(len("host"), *(len(row[1]) for row in rows))
+        right = max(len("usable"), *(len(row[2]) for row in rows))
+        for label, host, usable in (("", "host", "usable"), *rows):
+            self._screen.line(
+                f"  {label:{_LABEL}}{host:>{left}}  {usable:>{right}}", *(("dim",) * (not label))
+            )
+
+    def _bound(self, bound_by: str | None, limits: Iterable[Limit], amount: Callable[[Limit], str]) -> None:
+        if bound_by in {"cores", "total"}:
+            self._fact("bound by", "nothing below the host's own")
+        else:
+            self._fact("bound by", bound_by or UNKNOWN)
+        others = [limit for limit in limits if limit.source != bound_by]
+        for limit in others:
+            self._fact("further limit", f"{amount(limit)} by {limit.source}")
+
+    def _fact(self, label: str, text: str) -> None:
+        start = f"  {label:{_LABEL}}"
+        self._screen.paragraph(text, indent=start, hang=" " * len(start))
+
+    def _text(self, text: str) -> None:
+        self._screen.paragraph(text, indent="  ", hang="    ")
+
+
+def _card_rows(cards: Sequence[Accelerator]) -> Iterator[tuple[str, ...]]:
+    for card in cards:
+        shares = " (shared with the host)" if card.memory_kind == "unified" else ""
+        capability = ".".join(map(str, card.compute_capability)) if card.compute_capability else UNKNOWN
+        yield (
+            _number(card.index),
+            f"{card.name or 'unknown name'}{', MIG on' if card.mig_enabled else ''}",
+            _size(card.memory_bytes) + shares,
+            _size(card.free_bytes),
+            capability,
+            card.runtime_version or UNKNOWN,
+            UNKNOWN if card.visible is None else "yes" if card.visible else "no",
+            card.pci_bus_id or UNKNOWN,
+            card.uuid or UNKNOWN,
+        )
+        for each in card.mig:
+            name = f"MIG {each.profile or 'instance'}"
+            yield ("", name, _size(each.memory_bytes), "", "", "", "", "", each.uuid or UNKNOWN)
+
+
+def plural_cpus(amount: float) -> str:
+    """An amount of CPU.
+
+    >>> plural_cpus(1), plural_cpus(1.5)
+    ('1 CPU', '1.5 CPUs')
+    """
+    return f"{amount:g} CPU" + ("" if amount == 1 else "s")
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """Kernel numbers as the kernel writes them.
+
+    >>> ranges((0, 1, 2, 3, 8, 10, 11))
+    '0-3,8,10-11'
+    """
+    found: list[list[int]] = []
+    for number in sorted(numbers):
+        if found and number == found[-1][1] + 1:
+            found[-1][1] = number
+        else:
+            found.append([number, number])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in found) or "none"
+
+
+def _number(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:g}"
+
+
+def _size(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value / _GIB:.1f} GiB"

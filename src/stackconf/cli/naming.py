@@ -1,0 +1,64 @@
+"""Arguments that name something of the stack, with completion in the shell."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from stackconf.cli.options import Settings
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+
+class ProviderName(click.ParamType):  # type: ignore[type-arg] (older click has none)
+    """A provider of the stack. Completing it reads the stack file and imports no plugin."""
+
+    name = "provider"
+
+    def shell_complete(
+        self, ctx: click.Context, _param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The stack's providers that begin so."""
+        return _beginning(incomplete, _quietly(_providers, ctx))
+
+
+class ConfigurationName(click.ParamType):  # type: ignore[type-arg] (older click has none)
+    """A registered configuration. Completing it reads the store."""
+
+    name = "name"
+
+    def shell_complete(
+        self, ctx: click.Context, _param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The registered configurations that begin so."""
+        return _beginning(incomplete, _quietly(_configurations, ctx))
+
+
+def _beginning(incomplete: str, names: list[str]) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+def _quietly(names: Any, ctx: click.Context) -> list[str]:
+    try:
+        found: list[str] = names(ctx.find_object(Settings) or Settings())
+    except Exception:  # noqa: BLE001 (a shell that completes wants names or nothing)
+        return []
+    return found
+
+
+def _providers(settings: Settings) -> list[str]:
+    from stackconf.cli.opening import stack_path
+    from stackconf.stackfile.model import load
+
+    return [entry.key for entry in load(stack_path(settings)).providers]
+
+
+def _configurations(settings: Settings) -> list[str]:
+    from stackconf.cli.opening import opened
+
+    with opened(settings, hardware=False) as stack:
+        return [each.name for each in stack.configurations.list()]

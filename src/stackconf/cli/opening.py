@@ -1,0 +1,96 @@
+"""From the shared options to an open stack: which file it is, and what is known meanwhile."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from stackconf.cli.output import err
+from stackconf.cli.waiting import waiting
+
+if TYPE_CHECKING:
+    from stackconf.cli.options import Settings
+    from stackconf.hardware.discovery import Pending
+    from stackconf.registry.registry import Registry
+    from stackconf.stack import Stack
+
+STACK_VARIABLE = "STACKCONF_STACK"
+STORE_VARIABLE = "STACKCONF_STORE"
+STACK_NAMES = ("stack.yaml", "run.yaml", "config.yaml")
+
+
+def stack_here(settings: Settings) -> Path | None:
+    """The stack file that is meant: the option, the variable, or one in the current folder."""
+    given = settings.stack or os.environ.get(STACK_VARIABLE)
+    if given:
+        return Path(given)
+    found = [name for name in STACK_NAMES if Path(name).is_file()]
+    if len(found) > 1:
+        others = " and ".join(f"`{name}`" for name in found[1:])
+        err(settings).note("hint", f"taking `{found[0]}`; {others} here too, to be had with --stack")
+    return Path(found[0]) if found else None
+
+
+def stack_path(settings: Settings) -> Path:
+    """As `stack_here`. Raises `UsageError` when there is none."""
+    path = stack_here(settings)
+    if path is None:
+        names = ", ".join(STACK_NAMES)
+        raise click.UsageError(
+            f"no stack file: none of {names} is here; give --stack FILE or set {STACK_VARIABLE}"
+        )
+    return path
+
+
+def open_registry(settings: Settings) -> Registry:
+    """The installed plugins and those given by `--plugin`."""
+    from stackconf.registry.registry import Registry
+
+    return Registry(files=settings.plugin)
+
+
+def start_discovery(registry: Registry) -> Pending:
+    """Begin to look at the machine; `.result()` waits for what is missing."""
+    from stackconf.detectors import detectors_of
+    from stackconf.hardware.discovery import start
+
+    return start(detectors_of(registry))
+
+
+@contextmanager
+def opened(settings: Settings, *, hardware: bool = True) -> Iterator[Stack]:
+    """The stack, open; a plugin that could not be loaded is a warning at the end.
+
+    With `hardware` the machine is looked at while the heavier modules load.
+    """
+    path = stack_path(settings)
+    registry = open_registry(settings)
+    pending = start_discovery(registry) if hardware else None
+    from stackconf.stack import Stack
+
+    try:
+        with Stack.open(
+            path,
+            store=settings.store or os.environ.get(STORE_VARIABLE) or None,
+            registry=registry,
+            hardware=pending.result if pending else None,
+            skip_unknown=settings.skip_unknown or None,
+        ) as stack:
+            if pending is not None:
+                with waiting(settings, "looking at this machine"):
+                    pending.result()
+            yield stack
+    finally:
+        warn_of_plugins(settings, registry)
+
+
+def warn_of_plugins(settings: Settings, registry: Registry) -> None:
+    """What the registry could not load, on standard error."""
+    screen = err(settings)
+    for problem in dict.fromkeys(map(str, registry.problems)):
+        screen.note("warning", problem)

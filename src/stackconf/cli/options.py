@@ -1,0 +1,135 @@
+"""The options that commands share. Each may stand before the command or after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+from click.core import ParameterSource
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Settings:
+    """What the shared options say; one for each run, at `click.Context.obj`."""
+
+    def __init__(self) -> None:
+        self.stack: str | None = None
+        self.store: str | None = None
+        self.plugin: tuple[str, ...] = ()
+        self.skip_unknown = False
+        self.json = False
+        self.color = "auto"
+        self.verbose = False
+
+
+pass_settings = click.make_pass_decorator(Settings)
+
+
+def _remember(ctx: click.Context, param: click.Parameter, value: object) -> None:
+    """Keep what was typed; the innermost place wins, and `--plugin` adds up."""
+    name = str(param.name)
+    if ctx.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
+        return
+    settings = ctx.ensure_object(Settings)
+    if name == "plugin":
+        value = (*settings.plugin, *value)  # type: ignore[misc]
+    setattr(settings, name, value)
+
+
+class Shared(click.Option):
+    """An option that many commands have; shown apart in their help."""
+
+
+def _shared(*names: str, **attributes: Any) -> Callable[[F], F]:
+    return click.option(*names, cls=Shared, expose_value=False, callback=_remember, **attributes)
+
+
+_STACK = (
+    _shared("-s", "--stack", metavar="FILE", type=click.Path(), help="The stack file."),
+    _shared("--store", metavar="PATH", type=click.Path(), help="Where its state is kept."),
+    _shared("--skip-unknown", is_flag=True, help="Leave providers of unknown types alone, with a warning."),
+)
+_PLUGIN = (
+    _shared("--plugin", metavar="FILE.py", multiple=True, type=click.Path(), help="Load a plugin's file."),
+)
+_OUTPUT = (
+    _shared("--json", is_flag=True, help="Print JSON."),
+    _shared("--color", type=click.Choice(["auto", "always", "never"]), help="When to use colour."),
+    _shared("-v", "--verbose", is_flag=True, help="Say more."),
+)
+
+
+def stack_options(function: F) -> F:
+    """The options of a command that works on a stack."""
+    return _decorated(function, (*_STACK, *_PLUGIN, *_OUTPUT))
+
+
+def plugin_options(function: F) -> F:
+    """The options of a command that needs plugins and no stack."""
+    return _decorated(function, (*_PLUGIN, *_OUTPUT))
+
+
+def output_options(function: F) -> F:
+    """The options of a command that only prints."""
+    return _decorated(function, _OUTPUT)
+
+
+def _decorated(function: F, decorators: tuple[Callable[[F], F], ...]) -> F:
+    for decorator in reversed(decorators):
+        function = decorator(function)
+    return function
+
+
+def _format_options(command: click.Command, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    own: list[tuple[str, str]] = []
+    shared: list[tuple[str, str]] = []
+    for param in command.get_params(ctx):
+        record = param.get_help_record(ctx) if isinstance(param, click.Option) else None
+        if record is not None:
+            (shared if isinstance(param, Shared) else own).append(record)
+    for title, records in (("Options", own), ("Shared options", shared)):
+        if records:
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
+class Command(click.Command):
+    """A command whose help shows its own options first."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Own options, then the shared ones."""
+        _format_options(self, ctx, formatter)
+
+
+class Group(click.Group):
+    """A group of commands that says what a misspelt one was meant to be."""
+
+    command_class = Command
+    group_class = type  # a group's groups are such groups too
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does, but a group without a command shows its help as wrong usage."""
+        if not args and not ctx.resilient_parsing:
+            click.echo(ctx.get_help(), err=True)
+            ctx.exit(2)
+        return super().parse_args(ctx, args)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Own options, then the shared ones, then the commands."""
+        _format_options(self, ctx, formatter)
+        self.format_commands(ctx, formatter)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the first argument names. Raises `UsageError` with a suggestion."""
+        name = args[0]
+        if name[:1] != "-" and not ctx.resilient_parsing and name not in self.list_commands(ctx):
+            from stackconf.suggest import did_you_mean
+
+            names = self.list_commands(ctx)
+            hint = did_you_mean(name, names) or f"there are {', '.join(names)}"
+            raise click.UsageError(f"no such command `{name}`; {hint}", ctx)
+        return super().resolve_command(ctx, args)

@@ -1,0 +1,128 @@
+"""`stackconf plan`: what an apply would change, at what cost, and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from stackconf.cli.failures import CHANGES, ERROR
+from stackconf.cli.opening import opened
+from stackconf.cli.options import Command, Settings, pass_settings, stack_options
+from stackconf.cli.output import Screen, emit_json, out, plural, show_issues, value_text, visible
+
+if TYPE_CHECKING:
+    from stackconf.plan import FieldChange, Plan, ProviderChange
+    from stackconf.types import Issue
+
+_SIGNS = {
+    "join": ("+", "green", "joins"),
+    "change": ("~", "yellow", "changes"),
+    "leave": ("-", "red", "leaves"),
+}
+_COSTS = {"in_place": "in place", "reload": "reload", "restart": "restart"}
+
+
+@click.command("plan", cls=Command)
+@click.option("--exit-code", is_flag=True, help="Exit with 3 when something would change.")
+@stack_options
+@pass_settings
+def plan(settings: Settings, *, exit_code: bool) -> int:
+    """Show what an apply would change: `+` joins, `~` changes, `-` leaves.
+
+    Each field shows its value (or `before -> after` and what that costs the running provider),
+    the layer and source that give it, and for a hardware default the reason.
+    """
+    with opened(settings) as stack:
+        made = stack.plan()
+        name = str(stack.file.name)
+    if settings.json:
+        from stackconf.cli.shapes import plan_data
+
+        emit_json({**plan_data(made), "summary": counts(made)})
+        wrong = show_issues(settings, made.issues)
+    else:
+        unmanaged = [issue for issue in made.issues if is_unmanaged(issue)]
+        wrong = show_issues(settings, [issue for issue in made.issues if issue not in unmanaged])
+        _Diff(out(settings), verbose=settings.verbose).show(name, made, unmanaged)
+    if wrong:
+        return ERROR
+    return CHANGES if exit_code and made.changes else 0
+
+
+def is_unmanaged(issue: Issue) -> bool:
+    """Whether an issue only says that a provider is left alone."""
+    return issue.code == "unknown-type" and issue.level == "warning"
+
+
+def counts(made: Plan) -> dict[str, int]:
+    """How many providers would join, change, leave and stay."""
+    kinds = Counter(change.kind for change in made.changes)
+    return {
+        "join": kinds["join"],
+        "change": kinds["change"],
+        "leave": kinds["leave"],
+        "unchanged": len(made.unchanged),
+    }
+
+
+def summary(made: Plan) -> str:
+    """A plan in one line.
+
+    >>> from stackconf.plan import Plan
+    >>> summary(Plan(0, "", "", unchanged=("inference/ollama",)))
+    'nothing would change; 1 provider unchanged'
+    """
+    number = counts(made)
+    words = {"join": "join", "change": "change", "leave": "leave"}
+    parts = [f"{number[kind]} would {word}" for kind, word in words.items() if number[kind]]
+    same = number["unchanged"]
+    kept = f"{same} unchanged" if parts else f"{plural(same, 'provider')} unchanged"
+    return "; ".join(filter(None, [", ".join(parts) or "nothing would change", kept if same else ""]))
+
+
+class _Diff:
+    def __init__(self, screen: Screen, *, verbose: bool) -> None:
+        self._screen = screen
+        self._verbose = verbose
+
+    def show(self, name: str, made: Plan, unmanaged: Sequence[Issue]) -> None:
+        for change in made.changes:
+            self._provider(change)
+            self._screen.line()
+        if unmanaged:
+            self._screen.line("not managed", "bold")
+            for issue in unmanaged:
+                message = issue.message.removeprefix("not managed: ")
+                self._screen.paragraph(f"{issue.provider}: {message}", indent="    ", hang=" " * 8)
+            self._screen.line()
+        if made.unchanged and self._verbose:
+            self._screen.paragraph(f"unchanged: {', '.join(made.unchanged)}", hang=" " * 4)
+            self._screen.line()
+        blocked = len(made.errors)
+        stops = f"; {plural(blocked, 'error')} would stop an apply" if blocked else ""
+        self._screen.line(f"{name}, revision {made.base_revision}: {summary(made)}{stops}", "bold")
+
+    def _provider(self, change: ProviderChange) -> None:
+        sign, color, verb = _SIGNS[change.kind]
+        cost = f", {_COSTS[change.update]}" if change.kind == "change" else ""
+        head = f"{sign} {change.provider.key}"
+        rest = f" ({change.provider.provider_type}) {verb}{cost}"
+        self._screen.raw(f"{self._screen.style(visible(head), color, 'bold')}{visible(rest)}\n")
+        for field in change.fields:
+            self._field(field, joining=change.kind == "join")
+        if change.class_defaults:
+            count = plural(change.class_defaults, "field")
+            self._screen.line(f"    {count} as the class has them", "dim")
+
+    def _field(self, field: FieldChange, *, joining: bool) -> None:
+        after = value_text(field.after)
+        if joining:
+            text, cost = f"{field.path}: {after}", ""
+        else:
+            text, cost = f"{field.path}: {value_text(field.before)} -> {after}", f"  [{_COSTS[field.update]}]"
+        self._screen.paragraph(f"{text}{cost}", indent="    ", hang=" " * 8)
+        reason = f": {field.reason}" if field.reason else ""
+        self._screen.paragraph(f"{field.layer}, {field.source}{reason}", "dim", indent=" " * 8, hang=" " * 8)

@@ -1,0 +1,133 @@
+"""The shapes that `--json` prints: plain mappings of what the core returns, already redacted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from stackconf.store.base import outcome_data
+
+if TYPE_CHECKING:
+    from stackconf.apply import Report
+    from stackconf.plan import FieldChange, Plan, ProviderChange
+    from stackconf.stack import Listed, Registered
+    from stackconf.store.base import Configuration
+    from stackconf.types import Issue, Origin
+
+
+def issue_data(issue: Issue) -> dict[str, Any]:
+    """One issue; `text` is the line that people see."""
+    where = issue.where
+    return {
+        "level": issue.level,
+        "code": issue.code,
+        "provider": issue.provider,
+        "path": issue.path,
+        "message": issue.message,
+        "hint": issue.hint,
+        "where": {"file": where.file, "line": where.line, "column": where.column} if where else None,
+        "text": str(issue),
+    }
+
+
+def issues_data(issues: Iterable[Issue]) -> list[dict[str, Any]]:
+    """Many issues."""
+    return [issue_data(issue) for issue in issues]
+
+
+def origin_data(origin: Origin) -> dict[str, Any]:
+    """Where one value came from, and what it beat."""
+    return {
+        "path": origin.path,
+        "value": origin.value,
+        "layer": origin.layer,
+        "source": origin.source,
+        "reason": origin.reason,
+        "user_field": origin.user_field,
+        "update": origin.update,
+        "beat": [
+            {"layer": each.layer, "value": each.value, "source": each.source, "reason": each.reason}
+            for each in origin.beat
+        ],
+    }
+
+
+def plan_data(plan: Plan) -> dict[str, Any]:
+    """A plan with everything it was made from."""
+    return {
+        "base_revision": plan.base_revision,
+        "stack_digest": plan.stack_digest,
+        "hardware_fingerprint": plan.hardware_fingerprint,
+        "changes": [_change_data(change) for change in plan.changes],
+        "unchanged": list(plan.unchanged),
+        "issues": issues_data(plan.issues),
+    }
+
+
+def _change_data(change: ProviderChange) -> dict[str, Any]:
+    return {
+        "provider": change.provider.key,
+        "provider_type": change.provider.provider_type,
+        "kind": change.kind,
+        "update": change.update,
+        "fields": [_field_data(field) for field in change.fields],
+        "class_defaults": change.class_defaults,
+    }
+
+
+def _field_data(field: FieldChange) -> dict[str, Any]:
+    return {
+        "path": field.path,
+        "before": field.before,
+        "after": field.after,
+        "update": field.update,
+        "layer": field.layer,
+        "source": field.source,
+        "reason": field.reason,
+    }
+
+
+def report_data(report: Report) -> dict[str, Any]:
+    """How an apply went."""
+    return {
+        "state": report.state,
+        "revision": report.revision,
+        "attempt": report.attempt,
+        "outcomes": [outcome_data(outcome) for outcome in report.outcomes],
+    }
+
+
+def configuration_data(configuration: Configuration) -> dict[str, Any]:
+    """A configuration with what it says."""
+    return {
+        "name": configuration.name,
+        "source": configuration.source,
+        "revision": configuration.revision,
+        "providers": configuration.providers,
+    }
+
+
+def listed_data(listed: Listed) -> dict[str, Any]:
+    """A configuration in a listing; `assigned` is its place in the overlay, `None` where it is not."""
+    return {
+        "name": listed.name,
+        "state": "assigned" if listed.assigned else "available",
+        "assigned": listed.assigned or None,
+        "source": listed.source,
+        "revision": listed.revision or None,
+        "providers": list(listed.providers),
+        "description": listed.description,
+    }
+
+
+def registered_data(registered: Registered, *, assigned: bool) -> dict[str, Any]:
+    """What came of a registration."""
+    return {
+        "name": registered.name,
+        "revision": registered.revision,
+        "assigned": assigned,
+        "kept": registered.kept,
+        "dropped": issues_data(registered.dropped),
+        "warnings": issues_data(registered.warnings),
+        "plan": plan_data(registered.plan),
+    }
