@@ -21,8 +21,8 @@ HOSTILE = {
         "too-many-tags",
     ),
     "a sexagesimal number": ("b'a: 1' + b':0' * (4 * MEGABYTE - 10)", "unknown-key no-providers"),
-    "one key many times": ("b'a:\\n' * 200_000", "duplicate-key"),
-    "many unknown keys": ("b''.join(b'k%d:\\n' % n for n in range(200_000))", "unknown-key"),
+    "one key many times": ("b'a:\\n' * 200_000", "duplicate-key too-many-issues"),
+    "many unknown keys": ("b''.join(b'k%d:\\n' % n for n in range(200_000))", "unknown-key too-many-issues"),
     "an open quote": ("b'\"' + b'a' * (8 * MEGABYTE - 10)", "yaml-syntax"),
     "open references": (
         "PROVIDER % (b'${env.A:' * 900_000)",
@@ -60,10 +60,3 @@ def test_hostile_input_costs_one_clear_answer(name):
     )
     assert (result.returncode, result.stderr) == (0, "")
     assert sorted(result.stdout.split()) == sorted(codes.split())
-
-
-def test_the_composer_that_is_kept_from_deep_nesting_does_crash():
-    """Why depth is counted before anything is composed; when this fails, libyaml has been mended."""
-    program = "import yaml; yaml.compose(b'[' * 1_000_000, Loader=yaml.CSafeLoader)"
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60, check=False)
-    assert result.returncode < 0

@@ -2,6 +2,9 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stackconf.errors import InvalidConfig
 from stackconf.stackfile.env import EnvText
@@ -257,7 +260,21 @@ class TestBadInput:
     def test_too_many_issues_are_cut_short(self):
         with pytest.raises(InvalidConfig, match="more than 10000 issues") as caught:
             read_config("\n".join(f"k{n}: ${{env.K{n}}}" for n in range(10_001)))
-        assert len(caught.value.issues) == 10_000
+        assert len(caught.value.issues) == 10_001
+        assert caught.value.issues[-1].code == "too-many-issues"
+
+    @pytest.mark.parametrize("provider_id", ['"a\\nb"', '"\\u200b"', "x" * 201, "${env.X}"])
+    def test_an_id_that_would_not_fit_into_a_line_is_refused(self, provider_id):
+        text = (
+            f"{HEAD}  - provider_id: {provider_id}\n    provider_type: x\n    config: {{u: '${{env.U}}'}}\n"
+        )
+        bad, missing = read(text, X="a\tb").issues
+        assert (bad.code, bad.where.line) == ("bad-id", 4)
+        assert missing.path == "providers.inference.0.config.u"
+
+    def test_odd_names_do_not_break_the_line(self):
+        stack = read_config('"a\\nb": ${env.A}')
+        assert only_issue(stack).path == "config.a?b"
 
 
 class TestSettings:
@@ -400,8 +417,8 @@ routing_table:
             "    provider_type: x\n    cofig: {}\nrouting",
         )
         unknown, missing = read(text).errors
-        assert str(unknown) == (
-            "stack.yaml:15:5: error: telemetry/x: cofig: a provider has no key `cofig`; did you mean `config`?"
+        assert str(unknown).startswith(
+            "stack.yaml:15:5: error: telemetry/x: cofig: a provider has no key `cofig`"
         )
         assert str(missing).startswith("stack.yaml:21:13: error: inference/remote::ollama: config.port: ")
         assert missing.code == "env-missing"
@@ -419,3 +436,64 @@ routing_table:
         warning, error = sorted(read(text).issues, key=lambda issue: issue.level, reverse=True)
         assert warning.code == "old-form"
         assert said in str(error)
+
+
+NAMES = st.sampled_from(
+    [
+        *UPSTREAM_KEYS,
+        "stackconf",
+        "inference",
+        "safety",
+        "provider_id",
+        "provider_type",
+        "config",
+        "module",
+        "x",
+    ]
+)
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.sampled_from(
+        ["", "a", "b", "__disabled__", "${env.A}", "${env.B:=x}", "${env.a}", "${env.A:x}", "$X", "{{A}}"]
+    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4),
+    max_leaves=12,
+)
+PROVIDERS = st.dictionaries(
+    st.sampled_from(["inference", "safety"]),
+    VALUES | st.lists(VALUES | st.dictionaries(NAMES, VALUES, max_size=5), max_size=3),
+)
+FILES = st.fixed_dictionaries(
+    {},
+    optional={
+        "providers": VALUES | PROVIDERS,
+        "routing_table": VALUES | PROVIDERS,
+        "api_providers": PROVIDERS,
+    },
+).flatmap(lambda base: st.dictionaries(NAMES, VALUES, max_size=3).map(lambda more: {**more, **base}))
+
+
+@given(FILES | VALUES)
+def test_any_shape_ends_in_providers_and_placed_issues(data):
+    text = yaml.safe_dump(data)
+    try:
+        stack = read(text, A="value-of-A")
+    except InvalidConfig as error:
+        issues, stack = error.issues, None
+    if stack is not None:
+        issues = stack.issues
+        for entry in stack.providers:
+            assert entry.provider_id
+            assert entry.provider_type
+            assert stack.document.position(entry.path) is not None
+        keys = [entry.key for entry in stack.providers]
+        assert len(keys) == len(set(keys))
+    for issue in issues:
+        assert issue.where is not None
+        assert issue.where.line <= text.count("\n")
+        assert "\n" not in str(issue)
+        assert issue.code
+        if issue.code != "duplicate-provider":  # an id is no secret, wherever it comes from
+            assert "value-of-A" not in issue.message + issue.hint + issue.path

@@ -88,6 +88,9 @@ UPSTREAM_KEYS: Final = frozenset(
 of `StackRunConfig` and `StackConfig` in each version's `datatypes.py`, and what
 `upgrade_from_routing_table` in `configure.py` reads."""
 
+MAX_ID: Final = 200
+"""The longest provider id; a model's name, which some use, has well under 100 characters."""
+
 SETTINGS: Final[Mapping[str, tuple[object, ...]]] = MappingProxyType(
     {"sealed": (False, True), "unknown_types": ("error", "skip")}
 )
@@ -265,18 +268,23 @@ class _Reader:
     ) -> None:
         """Add an issue about the value (or the key) at `path`."""
         if len(self.issues) >= MAX_ISSUES:
-            message = f"{self.document.name}: more than {MAX_ISSUES} issues; is this a stack file?"
-            raise InvalidConfig(message, sorted(self.issues, key=by_position))
+            enough = Issue(
+                f"more than {MAX_ISSUES} issues",
+                hint="is this a stack file?",
+                code="too-many-issues",
+                where=Position(self.document.name, 1, 1),
+            )
+            raise InvalidConfig(str(enough), (*sorted(self.issues, key=by_position), enough))
         where = self.document.position(path, key=True) if key else None
         below = path[self.base :] if provider else path
         self.issues.append(
             Issue(
                 message,
                 level=level,
-                path=".".join(map(str, below)),
+                path=".".join(_short(str(part)) for part in below),
                 hint=hint,
                 code=code,
-                provider=provider,
+                provider=_short(provider, 2 * MAX_ID),
                 where=where or self.document.nearest(path),
             )
         )
@@ -448,27 +456,33 @@ class _Reader:
                 self._entries(api, entries, path)
 
     def _entries(self, api: str, entries: list[Any], path: NodePath) -> None:
-        taken: dict[str, NodePath] = {}
-        for index, entry in enumerate(entries):
-            found = self._entry(api, entry, (*path, index), ENTRY_KEYS)
-            if found is None:
+        self._keep(
+            [self._entry(api, entry, (*path, index), ENTRY_KEYS) for index, entry in enumerate(entries)]
+        )
+
+    def _keep(self, entries: Sequence[ProviderEntry | None]) -> None:
+        """Take over one api's providers, of several with the same id the first."""
+        taken: dict[str | None, NodePath] = {}
+        for entry in entries:
+            if entry is None:
                 continue
-            if found.disabled:
-                self.disabled.append(found)
+            if entry.disabled:
+                self.disabled.append(entry)
                 continue
-            provider_id = found.provider_id or ""
-            if provider_id in taken:
-                first = self.document.nearest((*taken[provider_id], "provider_id"))
-                self._report(
-                    f"the provider id `{_short(provider_id)}` is taken in {api}; the first is at {first}",
-                    (*found.path, "provider_id"),
-                    code="duplicate-provider",
-                    hint="rename or remove one of the two",
-                    provider=found.key,
-                )
+            if entry.provider_id not in taken:
+                taken[entry.provider_id] = entry.path
+                self.enabled.append(entry)
                 continue
-            taken[provider_id] = found.path
-            self.enabled.append(found)
+            self.base = len(entry.path)
+            first = self.document.nearest((*taken[entry.provider_id], "provider_id"))
+            self._report(
+                f"the provider id `{_short(entry.provider_id or '')}` is taken in {_short(entry.api)};"
+                f" the first is at {first}",
+                (*entry.path, "provider_id"),
+                code="duplicate-provider",
+                hint="rename or remove one of the two",
+                provider=entry.key,
+            )
 
     def _entry(self, api: str, entry: Any, path: NodePath, known: tuple[str, ...]) -> ProviderEntry | None:
         """One provider, or `None` where too little of it is right to go on with."""
@@ -521,7 +535,17 @@ class _Reader:
             self._report(message, path, code="wrong-shape", hint="put it in quotes")
             return ""
         text = self._text(value, path)
-        return "" if _failed(text) else str(text) or DISABLED
+        if _failed(text):
+            return ""
+        if not text.isprintable() or len(text) > MAX_ID:
+            self._report(
+                f"a provider id is one line of at most {MAX_ID} printable characters",
+                path,
+                code="bad-id",
+                hint="give it a short name",
+            )
+            return ""
+        return str(text) or DISABLED
 
     def _unknown_entry_keys(
         self, entry: dict[str, Any], path: NodePath, known: tuple[str, ...], label: str
@@ -636,7 +660,7 @@ class _Reader:
             level="warning",
             key=True,
         )
-        found: dict[str, list[ProviderEntry]] = {}
+        found: dict[str, list[ProviderEntry | None]] = {}
         for api, entries in self._old_section(data, "routing_table"):
             path: NodePath = ("routing_table", api)
             if not isinstance(entries, list):
@@ -647,17 +671,16 @@ class _Reader:
                     hint="begin the provider with `- `",
                 )
                 continue
-            converted = (
+            found[api] = [
                 self._old_entry(api, entry, (*path, index), f"-{index:02d}" if len(entries) > 1 else "")
                 for index, entry in enumerate(entries)
-            )
-            found[api] = [entry for entry in converted if entry is not None]
+            ]
         section = "api_providers" if "api_providers" in data else "provider_map"
         for api, entry in self._old_section(data, section):
             if isinstance(entry, dict) and "provider_type" in entry:
-                converted_entry = self._old_entry(api, entry, (section, api), "")
-                found[api] = [] if converted_entry is None else [converted_entry]
-        self.enabled = [entry for entries in found.values() for entry in entries]
+                found[api] = [self._old_entry(api, entry, (section, api), "")]
+        for candidates in found.values():
+            self._keep(candidates)
 
     def _old_section(self, data: dict[str, Any], name: str) -> list[tuple[str, Any]]:
         section = data.get(name)
