@@ -33,6 +33,9 @@ class OllamaStandIn:
         self.version = "0.12.3"
         self.loaded: dict[str, dict[str, Any]] = {}
         self.expires: dict[str, datetime] = {}
+        self.sessions: dict[str, float] = {}
+        self.remote: dict[str, str] = {}
+        self.unload_delay = 0.0
         self.loads = 0
         self.largest_context = 2**24
         self.tells_context = True
@@ -56,7 +59,9 @@ class OllamaStandIn:
         return route(body) if route else (404, "404 page not found")
 
     def _tags(self, _: Any) -> tuple[int, Any]:
-        return 200, {"models": [{"name": name, "model": name} for name in self.trained_context]}
+        here = [{"name": name, "model": name} for name in self.trained_context]
+        away = [{"name": name, "model": name, "remote_host": host} for name, host in self.remote.items()]
+        return 200, {"models": here + away}
 
     def _ps(self, _: Any) -> tuple[int, Any]:
         now = datetime.now(UTC)
@@ -76,7 +81,10 @@ class OllamaStandIn:
             return 404, {"error": f"model '{body['model']}' not found"}
         keep_alive = body.get("keep_alive")
         if not body.get("prompt") and keep_alive is not None and keep_alive_seconds(keep_alive) == 0:
-            self._drop(name)
+            # The runner is told to go, and goes a moment later: even when a load came in between.
+            timer = threading.Timer(self.unload_delay, self._drop, [name])
+            timer.daemon = True
+            timer.start()
             return 200, self._done(body["model"], "unload")
         if name in self.embedding:
             return 400, {"error": f'"{body["model"]}" does not support generate'}
@@ -99,7 +107,10 @@ class OllamaStandIn:
                 }
             self.loaded[name] = options
             self.loads += 1
-        seconds = keep_alive_seconds(body.get("keep_alive", DEFAULT_KEEP_ALIVE))
+        # A request that does not say leaves a loaded model's session as it is.
+        if "keep_alive" in body:
+            self.sessions[name] = keep_alive_seconds(body["keep_alive"])
+        seconds = self.sessions.setdefault(name, DEFAULT_KEEP_ALIVE)
         # Go's longest duration is about 292 years; that is how Ollama says for ever.
         self.expires[name] = datetime.now(UTC) + timedelta(seconds=min(seconds, 292 * 365 * 86400))
         return None
@@ -107,6 +118,7 @@ class OllamaStandIn:
     def _drop(self, name: str) -> None:
         self.loaded.pop(name, None)
         self.expires.pop(name, None)
+        self.sessions.pop(name, None)
 
     def _known(self, model: str) -> str | None:
         name = model if ":" in model else f"{model}:latest"

@@ -177,6 +177,39 @@ def test_keep_alive_zero_loads_nothing_with_stand_in(ollama):
     assert applied.check() is None
 
 
+def test_an_unset_keep_alive_is_not_the_one_before_with_stand_in(ollama):
+    plain = config_for(ollama, model="llama3.2", num_ctx=8192)
+    forever = config_for(ollama, model="llama3.2", num_ctx=8192, keep_alive=-1)
+    apply(plain)
+    applied = apply(forever, plain)
+    assert ollama.sessions["llama3.2:latest"] == float("inf")
+    assert ollama.loads == 1
+    applied.undo()
+    assert ollama.sessions["llama3.2:latest"] == 300
+    apply(forever, plain)
+    apply(plain, forever)
+    assert ollama.sessions["llama3.2:latest"] == 300
+
+
+def test_a_model_that_goes_slowly_is_waited_for_with_stand_in(ollama):
+    ollama.unload_delay = 0.2
+    plain = config_for(ollama, model="llama3.2")
+    forever = config_for(ollama, model="llama3.2", keep_alive=-1)
+    apply(forever)
+    applied = apply(plain, forever)
+    time.sleep(0.3)
+    assert applied.check() is None
+    ollama.unload_delay = 30
+    assert "unloads when its last request ends" in apply(None, plain).detail
+
+
+def test_a_cloud_model_is_not_loaded_with_stand_in(ollama):
+    ollama.remote["gpt-oss:120b-cloud"] = "https://ollama.com:443"
+    applied = apply(config_for(ollama, model="gpt-oss:120b-cloud"))
+    assert applied.detail == "Ollama 0.12.3 has gpt-oss:120b-cloud, which runs at https://ollama.com:443"
+    assert "/api/generate" not in ollama.paths()
+
+
 def test_check_sees_a_reload_by_somebody_else_with_stand_in(ollama):
     applied = apply(config_for(ollama, model="llama3.2", num_ctx=8192))
     ollama.answer("POST", "/api/generate", {"model": "llama3.2"})

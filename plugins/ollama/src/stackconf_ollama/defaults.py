@@ -27,9 +27,11 @@ def context_length(hardware: Hardware) -> Because[int] | None:
     """`num_ctx` from the sum of the visible accelerators' memory, or from main memory without any.
 
     With accelerators: 262 144 tokens from 47 GiB on, 32 768 from 23 GiB on, otherwise 4 096.
-    Source: Ollama's own rule, `server/routes.go` and `docs/context-length.mdx`; servers before
-    0.15 used a fixed 2 048 or 4 096. Where some card's memory is unknown, the rest is a lower bound,
-    used only if it already reaches a threshold.
+    Source: what a server from 0.15.5 on does by itself, https://github.com/ollama/ollama/pull/13946;
+    so a model is loaded no larger than it would be without stackconf. With a large model these
+    contexts may spill into main memory (https://github.com/ollama/ollama/issues/14116): set less
+    then. Where some card's memory is unknown, the rest is a lower bound, used only if it already
+    reaches a threshold.
 
     Without accelerators: the largest power of two whose KV cache takes at most 1/8 of the usable
     memory at 128 KiB per token, between 2 048 and 32 768 tokens. Source of the size per token:
@@ -50,11 +52,8 @@ def context_length(hardware: Hardware) -> Because[int] | None:
     tokens = usable // CPU_CONTEXT_SHARE // KV_BYTES_PER_TOKEN
     fitting = 1 << max(tokens, 1).bit_length() - 1
     value = min(max(fitting, CPU_CONTEXT_LEAST), CPU_CONTEXT_MOST)
-    return because(
-        value,
-        f"no accelerator; {value} tokens at 128 KiB each take {value * KV_BYTES_PER_TOKEN / GIB:.2g} of "
-        f"{usable / GIB:.1f} GiB usable memory",
-    )
+    cache = f"{value} tokens at 128 KiB each take {value * KV_BYTES_PER_TOKEN / GIB:.2g}"
+    return because(value, f"no usable accelerator; {cache} of {usable / GIB:.1f} GiB usable memory")
 
 
 def threads(hardware: Hardware) -> Because[int] | None:

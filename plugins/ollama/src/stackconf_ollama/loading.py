@@ -31,10 +31,14 @@ class Touched:
     options: Mapping[str, int]
     keep_alive: int | str | None
     timeout: float
+    forget_keep_alive: bool = False
+    """The change gave the model a `keep_alive` that it had not before."""
 
     def restore(self) -> None:
         """Load the model as it was, or unload it again."""
         if self.before is not None:
+            if self.forget_keep_alive:
+                self.server.unload(self.model)
             self.server.load(self.model, self.options, self.keep_alive, self.timeout)
         elif full_name(self.model) in self.server.running():
             self.server.unload(self.model)
@@ -82,12 +86,17 @@ def _load(
 ) -> tuple[str, Callable[[], str | None]]:
     model = config.model or ""
     name = full_name(model)
-    if name not in server.models():
+    models = server.models()
+    if name not in models:
         raise Rejected(f"the model {model} is not on {config.address}; get it with: ollama pull {model}")
+    if models[name]:
+        return f"Ollama {version} has {model}, which runs at {models[name]}", _answers(server)
     if config.keep_alive is not None and keep_alive_seconds(config.keep_alive) == 0:
         detail = f"Ollama {version} has {model}; keep_alive is 0, so it is loaded for each request only"
         return detail, _answers(server)
     touched.append(_touched(server, config, previous))
+    if previous is not None and _same_model(config, previous) and _forgets(previous, config):
+        server.unload(model)
     loaded_at = server.load(model, config.options, config.keep_alive, config.load_timeout)
     running = server.running().get(name)
     if running is None:
@@ -103,10 +112,26 @@ def _touched(server: Server, config: OllamaConfig, previous: OllamaConfig | None
     model = config.model or ""
     before = server.running().get(full_name(model))
     if previous is not None and _same_model(config, previous):
-        return Touched(server, model, before, previous.options, previous.keep_alive, previous.load_timeout)
+        return _as_configured(server, previous, before, forget=_forgets(config, previous))
     # Somebody else loaded it. Of their options the server tells the context length only.
     known = {"num_ctx": before.context_length} if before and before.context_length else {}
-    return Touched(server, model, before, known, None, config.load_timeout)
+    forget = config.keep_alive is not None
+    return Touched(server, model, before, known, None, config.load_timeout, forget)
+
+
+def _as_configured(
+    server: Server, config: OllamaConfig, before: Running | None, *, forget: bool = False
+) -> Touched:
+    model = config.model or ""
+    return Touched(server, model, before, config.options, config.keep_alive, config.load_timeout, forget)
+
+
+def _forgets(given: OllamaConfig, unset: OllamaConfig) -> bool:
+    """Whether a loaded model must go first, so that it does not keep the `keep_alive` it was given.
+
+    A request without `keep_alive` leaves that of a loaded model as it is.
+    """
+    return given.keep_alive is not None and unset.keep_alive is None
 
 
 def _release(config: OllamaConfig | None, previous: OllamaConfig | None, touched: list[Touched]) -> str:
@@ -118,21 +143,14 @@ def _release(config: OllamaConfig | None, previous: OllamaConfig | None, touched
         running = server.running().get(full_name(previous.model))
         if running is None:
             return ""
-        server.unload(previous.model)
+        gone = server.unload(previous.model)
     except (Unreachable, Rejected) as error:
         if config is None:
             raise
         return f"; {previous.model} could not be unloaded: {error}"
-    touched.append(
-        Touched(
-            server,
-            previous.model,
-            running,
-            previous.options,
-            previous.keep_alive,
-            previous.load_timeout,
-        )
-    )
+    touched.append(_as_configured(server, previous, running))
+    if not gone:
+        return f"; {previous.model} unloads when its last request ends"
     return f"; unloaded {previous.model}"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from stackconf import Issue, ProviderType, hookimpl
@@ -35,11 +35,11 @@ def default_config(hardware: Hardware) -> Mapping[str, object] | None:
 @hookimpl
 def validate_user_config(
     user_config: Mapping[str, object], config: OllamaConfig, hardware: Hardware
-) -> Iterator[Issue]:
+) -> list[Issue]:
     """What the class cannot see: another machine, another server, more threads than cores."""
     from stackconf_ollama.validation import issues
 
-    return issues(user_config, config, hardware)
+    return list(issues(user_config, config, hardware))
 
 
 @hookimpl

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 2.0
 READ_SECONDS = 5.0
+POLL_SECONDS = 0.05
 MAX_ANSWER_BYTES = 16 * 1024**2
 MAX_MESSAGE = 300
 
@@ -60,7 +61,7 @@ class Running:
 
     name: str
     context_length: int | None = None
-    """`None` from servers before 0.9.7, which do not say."""
+    """`None` from servers that do not say (before https://github.com/ollama/ollama/pull/11331)."""
     expires_at: datetime | None = None
 
 
@@ -98,9 +99,15 @@ class Server:
             raise Rejected(f"{self.address} answers, but not like an Ollama server (no version); check url")
         return _one_line(version, 40)
 
-    def models(self) -> list[str]:
-        """The full names of the models that are on the server."""
-        return [full_name(entry["name"]) for entry in self._list("/api/tags")]
+    def models(self) -> dict[str, str]:
+        """The models on the server by full name, with the host that runs them: `""` is this server.
+
+        A cloud model is listed by the server, and runs elsewhere.
+        """
+        return {
+            full_name(entry["name"]): _one_line(entry.get("remote_host") or "")
+            for entry in self._list("/api/tags")
+        }
 
     def running(self) -> dict[str, Running]:
         """The models in memory, by full name."""
@@ -130,9 +137,19 @@ class Server:
             answer = self._ask("POST", "/api/embed", body, timeout)
         return _moment({"expires_at": answer.get("created_at")})
 
-    def unload(self, model: str) -> None:
-        """Take a model out of memory. An empty prompt with `keep_alive` 0 unloads."""
+    def unload(self, model: str) -> bool:
+        """Take a model out of memory; `False` where it stays for now, because a request uses it.
+
+        An empty prompt with `keep_alive` 0 unloads, shortly after the answer: a load that comes
+        before that would be undone by it, so this waits, at most as long as for an answer.
+        """
         self._ask("POST", "/api/generate", {"model": model, "stream": False, "keep_alive": 0})
+        deadline = time.monotonic() + self.read_seconds
+        while full_name(model) in self.running():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(POLL_SECONDS)
+        return True
 
     def _list(self, path: str) -> list[dict[str, Any]]:
         entries = self._ask("GET", path).get("models")
