@@ -71,7 +71,7 @@ def read_configuration(source: Source, *, name: str = "configuration") -> Given:
     reader = _Reader(document)
     entries, ignored = reader.read(data)
     if reader.issues:
-        raise InvalidConfig(str(reader.issues[0]), reader.issues)
+        raise InvalidConfig.of(reader.issues)
     return Given(tuple(entries), tuple(ignored), document)
 
 
@@ -85,7 +85,7 @@ def _parsed(source: Source, name: str) -> tuple[Any, Document | None]:
     else:
         document = parse(source.encode() if isinstance(source, str) else source, name=f"<{name}>")
     if document.issues:
-        raise InvalidConfig(str(document.issues[0]), document.issues)
+        raise InvalidConfig.of(document.issues)
     return document.data, document
 
 

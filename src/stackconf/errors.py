@@ -34,6 +34,14 @@ class InvalidConfig(StackconfError):
         super().__init__(message)
         self.issues = tuple(issues)
 
+    @classmethod
+    def of(cls, issues: Sequence[Issue]) -> InvalidConfig:
+        """The error whose message is the first of the issues."""
+        first = issues[0]
+        message = str(first).replace(f"{first.level}: ", "", 1)
+        more = f" (and {len(issues) - 1} more)" if len(issues) > 1 else ""
+        return cls(message + more, issues)
+
 
 class UnknownName(StackconfError):
     """No such provider, field, configuration or revision."""

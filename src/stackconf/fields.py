@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union, get
 
 from attrs import define, field, frozen
 from pydantic import AliasChoices, AliasPath, BaseModel, Field, RootModel
-from pydantic.types import Discriminator, SecretBytes, SecretStr
+from pydantic.types import SecretBytes, SecretStr
 from pydantic_core import PydanticUndefined
 
 from stackconf.redact import names_secret
@@ -78,8 +78,8 @@ class FieldPlan:
     """A string is an acceptable value."""
     models: tuple[ClassPlan, ...] = ()
     """The nested class; several for a union."""
-    tag: str | None = None
-    """The discriminator of a union of models."""
+    tags: frozenset[str] = frozenset()
+    """The `Literal` fields by which the members of a union are told apart."""
     item: FieldPlan | None = None
     """The plan of a list's items or a mapping's values."""
     default: Mapping[str, Any] | None = None
@@ -89,15 +89,24 @@ class FieldPlan:
     type_name: str = ""
 
     def model_for(self, value: object) -> ClassPlan | None:
-        """The nested class that a mapping is meant for, by its tag; `None` where it is open."""
+        """The nested class that a mapping is meant for: by its tag, else the one that knows most of
+        its keys. `None` where it is open.
+        """
         if len(self.models) == 1:
             return self.models[0]
-        if self.tag is not None and type(value) is dict:
-            given = value.get(self.tag)
-            for plan in self.models:
-                if given in plan.tag_values.get(self.tag, ()):
-                    return plan
-        return None
+        if not self.models or type(value) is not dict:
+            return None
+        tagged = self.tagged(value)
+        if tagged is not None or (self.tags & value.keys()):
+            return tagged
+        known = [len(plan.keys.keys() & value.keys()) for plan in self.models]
+        best = max(known)
+        return self.models[known.index(best)] if best and known.count(best) == 1 else None
+
+    def tagged(self, value: Mapping[str, Any]) -> ClassPlan | None:
+        """The member of a union whose `Literal` fields say that it is meant."""
+        found = [plan for plan in self.models if plan.is_tagged(value)]
+        return found[0] if len(found) == 1 else None
 
 
 @define(eq=False)
@@ -122,6 +131,13 @@ class ClassPlan:
     """The fields that hold a secret, themselves or somewhere below."""
     tag_values: dict[str, frozenset[object]] = field(factory=dict, repr=False)
     """For each `Literal` field, what it may be: how a union tells its members apart."""
+
+    def is_tagged(self, value: Mapping[str, Any]) -> bool:
+        """Whether a mapping names this class by its `Literal` fields: at least one, and all that
+        are given.
+        """
+        given = [value[name] in allowed for name, allowed in self.tag_values.items() if name in value]
+        return bool(given) and all(given)
 
     def name_of(self, key: str) -> str | None:
         """The field that a layer's key means, or `None`."""
@@ -283,7 +299,7 @@ def _compile_class(config_class: type[BaseModel], compiled: dict[type[BaseModel]
 
 
 def _compile_field(name: str, info: FieldInfo, compiled: dict[type[BaseModel], ClassPlan]) -> FieldPlan:
-    plan = _compile_type(info.annotation, _tag_of(info.discriminator, info.metadata), compiled)
+    plan = _compile_type(info.annotation, compiled)
     extra = info.json_schema_extra if isinstance(info.json_schema_extra, Mapping) else {}
     label = extra.get("user_field")
     plan.user = label if isinstance(label, bool) else None
@@ -322,23 +338,11 @@ def _aliases(info: FieldInfo) -> list[str | AliasPath]:
     return found
 
 
-def _tag_of(discriminator: object, metadata: Sequence[object]) -> str | None:
-    if isinstance(discriminator, str):
-        return discriminator
-    for entry in metadata:
-        inner = getattr(entry, "discriminator", None)
-        if isinstance(inner, str):
-            return inner
-        if isinstance(entry, Discriminator) and isinstance(entry.discriminator, str):
-            return entry.discriminator
-    return None
-
-
-def _compile_type(annotation: Any, tag: str | None, compiled: dict[type[BaseModel], ClassPlan]) -> FieldPlan:
-    annotation, tag = _unwrapped(annotation, tag)
+def _compile_type(annotation: Any, compiled: dict[type[BaseModel], ClassPlan]) -> FieldPlan:
+    annotation = _unwrapped(annotation)
     origin = get_origin(annotation) or annotation
     if origin in {Union, types.UnionType}:
-        return _compile_union(get_args(annotation), tag, compiled)
+        return _compile_union(get_args(annotation), compiled)
     if origin in _LISTS:
         return FieldPlan("list", item=_compile_item(get_args(annotation)[:1], compiled))
     if origin in _MAPPINGS:
@@ -348,24 +352,23 @@ def _compile_type(annotation: Any, tag: str | None, compiled: dict[type[BaseMode
     return _compile_leaf(annotation)
 
 
-def _unwrapped(annotation: Any, tag: str | None) -> tuple[Any, str | None]:
+def _unwrapped(annotation: Any) -> Any:
     """Without `Annotated`, type aliases and root models around the type."""
     while True:
         if get_origin(annotation) is Annotated:
-            annotation, *metadata = get_args(annotation)
-            tag = tag or _tag_of(None, metadata)
+            annotation = get_args(annotation)[0]
         elif hasattr(annotation, "__value__"):
             annotation = annotation.__value__
         elif isinstance(annotation, type) and issubclass(annotation, RootModel):
             annotation = annotation.model_fields["root"].annotation
         else:
-            return annotation, tag
+            return annotation
 
 
 def _compile_item(arguments: Sequence[Any], compiled: dict[type[BaseModel], ClassPlan]) -> FieldPlan:
     if not arguments:
         return FieldPlan("leaf", free=True, text=True)
-    return _compile_type(arguments[0], None, compiled)
+    return _compile_type(arguments[0], compiled)
 
 
 def _compile_leaf(annotation: Any) -> FieldPlan:
@@ -375,49 +378,27 @@ def _compile_leaf(annotation: Any) -> FieldPlan:
     return FieldPlan("leaf", secret=secret, free=free, text=text, nullable=annotation in {None, type(None)})
 
 
-def _compile_union(
-    members: Sequence[Any], tag: str | None, compiled: dict[type[BaseModel], ClassPlan]
-) -> FieldPlan:
-    plans = [_compile_type(member, tag, compiled) for member in members]
+def _compile_union(members: Sequence[Any], compiled: dict[type[BaseModel], ClassPlan]) -> FieldPlan:
+    plans = [_compile_type(member, compiled) for member in members]
     nullable = any(plan.nullable for plan in plans)
     real = [plan for plan in plans if not (plan.kind == "leaf" and plan.nullable and not plan.free)]
-    models = tuple(model for plan in real for model in plan.models)
-    inner_tag = tag or next((plan.tag for plan in real if plan.tag), None)
-    secret = any(plan.secret for plan in real)
-    text = any(plan.text for plan in real)
-    if models:
-        return FieldPlan(
-            "model",
-            models=models,
-            tag=inner_tag or _shared_tag(models),
-            nullable=nullable,
-            secret=secret,
-            text=text,
-        )
     if len(real) == 1:
         only = real[0]
         only.nullable = only.nullable or nullable
         return only
+    models = tuple(model for plan in real for model in plan.models)
     structured = next((plan for plan in real if plan.kind != "leaf"), None)
+    kind: Kind = "model" if models else structured.kind if structured else "leaf"
     return FieldPlan(
-        structured.kind if structured else "leaf",
-        item=structured.item if structured else None,
+        kind,
+        models=models,
+        tags=frozenset(name for model in models for name in model.tag_values),
+        item=structured.item if structured and not models else None,
         nullable=nullable,
-        secret=secret,
+        secret=any(plan.secret for plan in real),
         free=any(plan.free for plan in real),
-        text=text,
+        text=any(plan.text for plan in real),
     )
-
-
-def _shared_tag(models: Sequence[ClassPlan]) -> str | None:
-    """A field that is a `Literal` in every member, with no value in two: a tag in all but name."""
-    if len(models) < 2:  # noqa: PLR2004 (a union has two members)
-        return None
-    for name in models[0].tag_values:
-        values = [plan.tag_values.get(name, frozenset()) for plan in models]
-        if all(values) and sum(map(len, values)) == len(frozenset().union(*values)):
-            return name
-    return None
 
 
 def _literal_values(annotation: Any) -> frozenset[object]:

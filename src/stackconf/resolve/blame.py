@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _NOTHING: Any = object()
 _LONGEST_VALUE = 60
+_QUOTED = re.compile(r"'([^']*)'")
 
 
 @frozen(eq=False)
@@ -89,10 +91,13 @@ class Blame:
         if kind == "missing":
             return self._missing(path)
         message = _sentence(detail["msg"])
-        if not labels.secret and kind != "value_error" and path:
+        plain = not isinstance(detail["input"], (Mapping, list, tuple))
+        if not labels.secret and kind != "value_error" and path and plain:
             message += f", not {_shown(detail['input'], str(path[-1]))}"
-        hint = self._quoting_hint(kind, path, secret=labels.secret)
         overlay = self._overlay_of(path)
+        hint = _expected_hint(detail)
+        if overlay is None:
+            hint = hint or self._quoting_hint(kind, path, secret=labels.secret)
         if overlay is not None:
             message += f"; given by configuration `{overlay.overlay.name}`"
         elif self._from_hardware(path):
@@ -113,17 +118,15 @@ class Blame:
         )
 
     def _missing(self, path: Path) -> Issue:
-        field = None
         where = None
         if self.stack is not None and self.entry is not None:
-            where = self.stack.document.position(self.entry.path)
-        if len(path) == 1:
-            field = self.plan.fields.get(str(path[0]))
+            where = self.stack.position_of(self.entry, path[:-1])
+        field = self.plan.fields.get(str(path[0])) if len(path) == 1 else None
         about = f": {field.description}" if field and field.description else ""
         return Issue(
             "required field is missing",
             path=_config(path),
-            hint=f"set it{about}",
+            hint=f"add `{path[-1]}`{about}" if path else "",
             code="missing-field",
             provider=self.provider.key,
             where=where,
@@ -237,10 +240,19 @@ def _undotted(text: str) -> Path:
     )
 
 
+def _expected_hint(detail: ErrorDetails) -> str:
+    """The member of a `Literal` or an enumeration that a misspelt one was meant to be."""
+    expected = detail.get("ctx", {}).get("expected") if detail["type"] in {"literal_error", "enum"} else None
+    given = detail["input"]
+    if not isinstance(expected, str) or not isinstance(given, str):
+        return ""
+    return did_you_mean(given, _QUOTED.findall(expected))
+
+
 def _sentence(text: str) -> str:
     """Pydantic's message as the middle of a line: no capital, no prefix."""
     text = " ".join(text.removeprefix("Value error, ").removeprefix("Assertion failed, ").split())
-    text = text.removeprefix("Input ")
+    text = text.removeprefix("Input ").split(", unable to parse", 1)[0]
     if text[1:2].islower():
         text = text[:1].lower() + text[1:]
     return text.rstrip(".")

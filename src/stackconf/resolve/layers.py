@@ -25,6 +25,7 @@ Data: TypeAlias = Mapping[str, Any]
 Path: TypeAlias = tuple[str | int, ...]
 
 EMPTY: Data = {}
+_NO_TAGS: frozenset[str] = frozenset()
 
 
 @frozen
@@ -86,9 +87,12 @@ def _merge_values(low: Data, high: Data, plan: FieldPlan | None) -> Data:
         return merge(low, high)
     if plan.kind == "mapping" and plan.item is not None:
         return _merge_mapping(low, high, plan.item)
-    if plan.tag is not None and high.get(plan.tag, low.get(plan.tag)) != low.get(plan.tag):
-        return high
-    return merge(low, high, plan.model_for({**low, **high}) if plan.models else None)
+    if len(plan.models) > 1:
+        meant = plan.tagged(high)
+        if meant is not None and meant is not plan.tagged(low):
+            return high
+        return merge(low, high, plan.model_for({**low, **high}))
+    return merge(low, high, plan.models[0] if plan.models else None)
 
 
 def _merge_mapping(low: Data, high: Data, item: FieldPlan) -> Data:
@@ -169,7 +173,13 @@ def project(overlay: Data, plan: ClassPlan) -> tuple[dict[str, Any], list[Droppe
 
 
 def _project_class(
-    data: Data, plan: ClassPlan, above: Path, dropped: list[Dropped], *, allowed: bool, tag: str | None = None
+    data: Data,
+    plan: ClassPlan,
+    above: Path,
+    dropped: list[Dropped],
+    *,
+    allowed: bool,
+    tags: frozenset[str] = _NO_TAGS,
 ) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     for key, value in data.items():
@@ -177,7 +187,7 @@ def _project_class(
         if name is not None:
             field = plan.fields[name]
             user = allowed if field.user is None else field.user
-            if name == tag and not allowed:
+            if name in tags and not allowed:
                 user = False
             if user and not field.secret and type(value) in SCALARS:
                 kept[name] = value
@@ -222,7 +232,7 @@ def _project_model(
         dropped.append(Dropped(path, "not a user field"))
         return False, None
     before = len(dropped)
-    kept = _project_class(value, model, path, dropped, allowed=allowed, tag=plan.tag)
+    kept = _project_class(value, model, path, dropped, allowed=allowed, tags=plan.tags)
     if kept or (allowed and len(dropped) == before):
         return True, kept
     if not value:

@@ -38,18 +38,39 @@ def settle_stack_layer(data: Data, plan: ClassPlan, unknown: Unknown, above: Pat
     On the way, every key that no field knows is added to `unknown`; a class that says
     `extra="allow"` knows every key.
     """
+    if _is_settled(data, plan):
+        return data
     settled: dict[str, Any] | None = None
-    strangers = data.keys() - plan.names
-    if strangers and plan.extra != "allow":
-        unknown.extend(((*above, key), plan) for key in data if key in strangers - plan.open_keys)
     for key, value in data.items():
-        if type(value) in SCALARS or key in strangers:
+        field = plan.fields.get(key)
+        if field is None and plan.extra != "allow" and key not in plan.open_keys:
+            unknown.append(((*above, key), plan))
             continue
-        new = _settled(value, plan.fields[key], unknown, (*above, key))
+        new = _settled(value, field, unknown, (*above, key))
         if new is not value:
             settled = dict(data) if settled is None else settled
             settled[key] = new
     return data if settled is None else settled
+
+
+def _is_settled(data: Data, plan: ClassPlan) -> bool:
+    """Whether it is certain at a glance that there is nothing to settle or to report, as for most
+    providers: every key is a field's, and nothing came from the environment.
+    """
+    fields = plan.fields
+    for key, value in data.items():
+        field = fields.get(key)
+        if field is None:
+            return False
+        kind = type(value)
+        if kind in SCALARS:
+            continue
+        if kind is list:
+            if not SCALARS.issuperset(map(type, value)):
+                return False
+        elif kind is not dict or len(field.models) != 1 or not _is_settled(value, field.models[0]):
+            return False
+    return True
 
 
 def _settled(value: Any, field: FieldPlan | None, unknown: Unknown, path: Path) -> Any:
@@ -112,8 +133,18 @@ def settle_references(
     taken: TakenOverlay, plan: ClassPlan, provider: Provider, issues: list[Issue]
 ) -> TakenOverlay:
     """The overlay with the references of its secret fields resolved on this machine."""
+    if not _may_refer(taken.values):
+        return taken
     values = _resolved_in(taken.values, plan, (), _Reporter(taken.overlay.name, provider, issues))
     return taken if values is taken.values else evolve(taken, values=values)
+
+
+def _may_refer(data: Data) -> bool:
+    for value in data.values():
+        kind = type(value)
+        if kind is list or (kind is str and "${" in value) or (kind is dict and _may_refer(value)):
+            return True
+    return False
 
 
 @frozen

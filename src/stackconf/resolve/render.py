@@ -13,7 +13,7 @@ from pydantic import BaseModel, RootModel, SecretBytes, SecretStr
 from pydantic_core import to_jsonable_python
 
 from stackconf.fields import ClassPlan, FieldPlan, plan_of
-from stackconf.redact import REDACTED, names_secret, redact_text
+from stackconf.redact import REDACTED, names_secret, passwords_in, redact_text
 
 
 def _redact(_value: str) -> object:
@@ -47,75 +47,99 @@ class Renderer:
         """
         return self._model(config, plan_of(type(config)), seen=not self.users_only)
 
-    def _model(self, config: BaseModel, plan: ClassPlan, *, seen: bool) -> dict[str, Any]:
+    def _model(
+        self, config: BaseModel, plan: ClassPlan, *, seen: bool, hidden: bool = False
+    ) -> dict[str, Any]:
         data: dict[str, Any] = {}
         for name, field in plan.fields.items():
             value = getattr(config, name, None)
             visible = seen if field.user is None or not self.users_only else field.user
             if visible:
-                data[name] = self._value(value, field, name)
+                data[name] = self._value(value, field, hidden=hidden or field.secret)
             elif inner := self._labelled_inside(value, field):
                 data[name] = inner
         if seen:
             for name, value in (config.model_extra or {}).items():
-                data[name] = self._value(value, None, name)
+                data[name] = self._value(value, None, hidden=hidden or names_secret(name))
         return data
 
     def _labelled_inside(self, value: Any, field: FieldPlan) -> dict[str, Any]:
-        """The visible part of a field that is not itself visible; lists have none."""
+        """The visible part of a field that is not itself visible; lists and open unions have none."""
+        if field.open:
+            return {}
         if isinstance(value, BaseModel) and not isinstance(value, RootModel):
-            return self._model(value, plan_of(type(value)), seen=False)
+            return self._model(value, plan_of(type(value)), seen=False, hidden=field.secret)
         if isinstance(value, Mapping) and field.item is not None:
-            if field.item.user:
-                return {str(key): self._value(inner, field.item, str(key)) for key, inner in value.items()}
             inside = {str(key): self._labelled_inside(inner, field.item) for key, inner in value.items()}
             return {key: inner for key, inner in inside.items() if inner}
         return {}
 
-    def _value(self, value: Any, field: FieldPlan | None, name: str) -> Any:
+    def _value(self, value: Any, field: FieldPlan | None, *, hidden: bool) -> Any:
         if isinstance(value, RootModel):
             value = value.root
-        if value is None or isinstance(value, (bool, int, float)):
-            return self._secret_number(value, field)
+        if value is None or isinstance(value, bool):
+            return value
         if isinstance(value, BaseModel):
-            return self._model(value, plan_of(type(value)), seen=True)
+            return self._model(value, plan_of(type(value)), seen=True, hidden=hidden)
         if isinstance(value, Mapping):
-            return self._mapping(value, field)
+            return self._mapping(value, field, hidden=hidden)
         if isinstance(value, (list, tuple, set, frozenset)):
-            return self._list(value, field, name)
-        return self._text(value, field, name)
+            return self._list(value, field, hidden=hidden)
+        return self._scalar(value, hidden=hidden)
 
-    def _mapping(self, value: Mapping[Any, Any], field: FieldPlan | None) -> dict[str, Any]:
+    def _mapping(self, value: Mapping[Any, Any], field: FieldPlan | None, *, hidden: bool) -> dict[str, Any]:
         item = field.item if field else None
-        return {str(key): self._value(inner, item, str(key)) for key, inner in value.items()}
+        by_name = item is None or not item.models
+        return {
+            str(key): self._value(inner, item, hidden=hidden or (by_name and names_secret(str(key))))
+            for key, inner in value.items()
+        }
 
-    def _list(self, value: Any, field: FieldPlan | None, name: str) -> list[Any]:
+    def _list(self, value: Any, field: FieldPlan | None, *, hidden: bool) -> list[Any]:
         item = field.item if field else None
         rendered = []
         option = ""
         ordered = sorted(value, key=str) if isinstance(value, (set, frozenset)) else value
         for inner in ordered:
-            rendered.append(self._value(inner, item, option or name))
+            rendered.append(self._value(inner, item, hidden=hidden or names_secret(option)))
             option = inner.lstrip("-") if isinstance(inner, str) and inner.startswith("-") else ""
         return rendered
 
-    def _secret_number(self, value: Any, field: FieldPlan | None) -> Any:
-        if field is not None and field.secret and value is not None and not isinstance(value, bool):
-            return self.secret(str(value))
-        return to_jsonable_python(value, inf_nan_mode="strings")
-
-    def _text(self, value: Any, field: FieldPlan | None, name: str) -> Any:
+    def _scalar(self, value: Any, *, hidden: bool) -> Any:
         if isinstance(value, (SecretStr, SecretBytes)):
             revealed = value.get_secret_value()
             text = revealed if isinstance(revealed, str) else revealed.decode("utf-8", "replace")
             return self.secret(text) if text else text
-        plain = to_jsonable_python(value, fallback=str)
-        if not isinstance(plain, str):
-            return plain
-        by_name = field is None or field.free or field.kind != "leaf"
-        if plain and ((field is not None and field.secret) or (by_name and names_secret(name))):
-            return self.secret(plain)
-        return self.url(plain)
+        plain = to_jsonable_python(value, fallback=str, inf_nan_mode="strings")
+        if isinstance(plain, (dict, list)):  # a dataclass, say: nothing but names tells its secrets
+            return self._value(plain, None, hidden=hidden)
+        if hidden and plain not in {"", None} and not isinstance(plain, bool):
+            return self.secret(str(plain))
+        return self.url(plain) if isinstance(plain, str) else plain
+
+
+def secrets_in(config: BaseModel | None) -> frozenset[str]:
+    """Every secret text of a config object, to be scrubbed from what a plugin says about it.
+
+    >>> class Config(BaseModel):
+    ...     url: str = "http://me:pw@localhost"
+    ...     api_key: SecretStr = SecretStr("abc")
+    >>> sorted(secrets_in(Config()))
+    ['abc', 'pw']
+    """
+    found: set[str] = set()
+
+    def url(text: str) -> object:
+        found.update(passwords_in(text))
+        return text
+
+    def secret(text: str) -> object:
+        found.add(text)
+        return url(text)
+
+    if config is not None:
+        Renderer(secret=secret, url=url).render(config)
+    return frozenset(found)
 
 
 SHOWN = Renderer()

@@ -174,8 +174,10 @@ def _without_reasons(values: Mapping[str, object]) -> Data:
         value = given.value if type(given) is Because else given
         if type(value) in SCALARS:
             bare[key] = value
+        elif type(value) is dict or isinstance(value, Mapping):
+            bare[key] = _without_reasons(value)
         else:
-            bare[key] = _without_reasons(value) if isinstance(value, Mapping) else plain(value)
+            bare[key] = plain(value)
     return bare
 
 
