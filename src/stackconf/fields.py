@@ -408,6 +408,15 @@ def _literal_values(annotation: Any) -> frozenset[object]:
 
 
 def _type_name(annotation: Any) -> str:
-    if get_origin(annotation) is None and isinstance(annotation, type):
-        return annotation.__name__
-    return str(annotation).replace("typing.", "").replace("NoneType", "None")
+    """A type as people read it: no module names, no validators."""
+    annotation = _unwrapped(annotation)
+    origin = get_origin(annotation)
+    arguments = get_args(annotation)
+    if origin in {Union, types.UnionType}:
+        return " | ".join(dict.fromkeys(map(_type_name, arguments)))
+    if origin is Literal:
+        return " | ".join(map(repr, arguments))
+    if annotation is type(None):
+        return "null"
+    name = getattr(origin or annotation, "__name__", str(annotation))
+    return f"{name}[{', '.join(map(_type_name, arguments))}]" if arguments else name
