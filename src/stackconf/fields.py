@@ -35,6 +35,7 @@ Kind: TypeAlias = Literal["leaf", "model", "list", "mapping"]
 
 _LISTS = frozenset({list, set, frozenset, tuple, Sequence})
 _MAPPINGS = frozenset({dict, Mapping})
+_UPDATES = ("in_place", "reload", "restart")
 
 
 def user_field(
@@ -84,9 +85,12 @@ class FieldPlan:
     """The plan of a list's items or a mapping's values."""
     default: Mapping[str, Any] | None = None
     """The class's default where it is a mapping or a model: the lowest layer of a merge by key."""
+    default_member: ClassPlan | None = None
+    """The class of the default, where that is a model."""
+    locks: bool = False
+    """Some field below is labelled as not the user's, whatever the labels above say."""
     required: bool = False
     description: str = ""
-    type_name: str = ""
 
     def model_for(self, value: object) -> ClassPlan | None:
         """The nested class that a mapping is meant for: by its tag, else the one that knows most of
@@ -120,7 +124,9 @@ class ClassPlan:
     names: frozenset[str] = frozenset()
     """The names of the fields."""
     open_keys: frozenset[str] = frozenset()
-    """Keys below which an alias path reaches; kept as they are."""
+    """Keys below which an alias path reaches."""
+    lifted: dict[str, tuple[tuple[str | int, ...], ...]] = field(factory=dict, repr=False)
+    """Fields that a path below another key may give (`AliasPath`)."""
     extra: Literal["allow", "ignore", "forbid"] = "ignore"
     aliased: bool = False
     """Some key, here or below, differs from its field's name."""
@@ -264,10 +270,20 @@ def _raise_flags(plan: ClassPlan) -> None:
                 plan.aliased = plan.aliased or model.aliased
                 plan.has_user = plan.has_user or model.has_user
             inner = inner.item
+        each.locks = _has_locks(each)
+
+
+def _has_locks(field: FieldPlan) -> bool:
+    if field.item is not None:
+        field.item.locks = _has_locks(field.item)
+        return field.item.locks
+    inner = [each for model in field.models for each in model.fields.values()]
+    return any(each.user is False or each.locks for each in inner)
 
 
 def _is_layered(field: FieldPlan) -> bool:
-    return field.default is not None or any(model.layered for model in field.models)
+    below = field.item is not None and _is_layered(field.item)
+    return field.default is not None or below or any(model.layered for model in field.models)
 
 
 def _is_secretive(field: FieldPlan) -> bool:
@@ -290,6 +306,8 @@ def _compile_class(config_class: type[BaseModel], compiled: dict[type[BaseModel]
                 plan.aliased = plan.aliased or alias != name
             else:
                 open_keys.add(str(alias.path[0]))
+                plan.lifted[name] = (*plan.lifted.get(name, ()), tuple(alias.path))
+                plan.aliased = True
         values = _literal_values(info.annotation)
         if values:
             plan.tag_values[name] = values
@@ -303,29 +321,50 @@ def _compile_field(name: str, info: FieldInfo, compiled: dict[type[BaseModel], C
     extra = info.json_schema_extra if isinstance(info.json_schema_extra, Mapping) else {}
     label = extra.get("user_field")
     plan.user = label if isinstance(label, bool) else None
-    plan.update = typing.cast("UpdateClass | None", extra.get("update"))
+    update = extra.get("update")
+    plan.update = typing.cast("UpdateClass", update) if update in _UPDATES else None
     labelled = extra.get("secret")
-    by_name = plan.text and names_secret(name)
+    innermost = plan
+    while innermost.item is not None:
+        innermost = innermost.item
+    by_name = innermost.text and names_secret(name)
     plan.secret = labelled if isinstance(labelled, bool) else plan.secret or by_name
     if plan.secret and plan.item is not None:
         plan.item.secret = True
     plan.required = info.is_required()
     plan.description = info.description or ""
-    plan.type_name = _type_name(info.annotation)
     if plan.kind in {"model", "mapping"} or plan.free:
-        plan.default = _mapping_default(info)
+        default = class_default(info)
+        plan.default = _mapping_default(default, plan)
+        plan.default_member = next((each for each in plan.models if each.config_class is type(default)), None)
     return plan
 
 
-def _mapping_default(info: FieldInfo) -> Mapping[str, Any] | None:
+def class_default(info: FieldInfo) -> Any:
+    """What a class itself gives a field, `None` where it gives nothing; a factory may fail."""
     if info.is_required() or info.default_factory_takes_validated_data:
         return None
-    default = info.get_default(call_default_factory=True)
+    try:
+        default = info.get_default(call_default_factory=True)
+    except Exception:  # noqa: BLE001 (a plugin's factory; pydantic meets it again where it is needed)
+        return None
+    return default.root if isinstance(default, RootModel) else default
+
+
+def _mapping_default(default: Any, plan: FieldPlan) -> Mapping[str, Any] | None:
     if isinstance(default, BaseModel):
         given = default.model_dump(mode="python")
+        if len(plan.models) > 1:
+            return given
         # pydantic itself fills in what the nested class gives, so there is nothing to merge into
         return None if given == type(default).model_construct().model_dump(warnings=False) else given
-    return dict(default) if isinstance(default, Mapping) else None
+    return _dumped(default) if isinstance(default, Mapping) else None
+
+
+def _dumped(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="python")
+    return {key: _dumped(inner) for key, inner in value.items()} if isinstance(value, Mapping) else value
 
 
 def _aliases(info: FieldInfo) -> list[str | AliasPath]:
@@ -405,18 +444,3 @@ def _literal_values(annotation: Any) -> frozenset[object]:
     if get_origin(annotation) is Annotated:
         return _literal_values(get_args(annotation)[0])
     return frozenset(get_args(annotation)) if get_origin(annotation) is Literal else frozenset()
-
-
-def _type_name(annotation: Any) -> str:
-    """A type as people read it: no module names, no validators."""
-    annotation = _unwrapped(annotation)
-    origin = get_origin(annotation)
-    arguments = get_args(annotation)
-    if origin in {Union, types.UnionType}:
-        return " | ".join(dict.fromkeys(map(_type_name, arguments)))
-    if origin is Literal:
-        return " | ".join(map(repr, arguments))
-    if annotation is type(None):
-        return "null"
-    name = getattr(origin or annotation, "__name__", str(annotation))
-    return f"{name}[{', '.join(map(_type_name, arguments))}]" if arguments else name
