@@ -1,10 +1,18 @@
-"""What a provider author tests with: machines made to order."""
+"""What a provider author tests with: machines made to order, and a stack to put a plugin in."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from stackconf.hardware.facts import Accelerator, Cpu, Hardware, Host, Limit, Memory, Problem
+
+if TYPE_CHECKING:
+    from stackconf.stack import Stack
 
 GIB = 1024**3
 
@@ -67,3 +75,42 @@ def no_hardware() -> Hardware:
     True
     """
     return Hardware(problems=(Problem("host", "everything", "error", "nothing could be read"),))
+
+
+@contextmanager
+def stack_with(
+    plugins: Sequence[object],
+    providers: Mapping[str, Sequence[Mapping[str, Any]]],
+    *,
+    hardware: Hardware | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Iterator[Stack]:
+    """A real stack of these plugins only, with its file and its store in a folder of its own.
+
+    `providers` is what stands under `providers:` in a stack file. Nothing installed is looked at,
+    and the environment is empty unless given.
+
+    >>> from pydantic import BaseModel
+    >>> from stackconf import ProviderType, because, hookimpl, user_field
+    >>> class Config(BaseModel):
+    ...     threads: int = user_field(1)
+    >>> class Plugin:
+    ...     provides = (ProviderType("inference", "remote::acme", Config),)
+    ...     @hookimpl
+    ...     def default_config(self, provider, hardware):
+    ...         return {"threads": because(hardware.cpu.usable_physical_cores, "one a core")}
+    >>> entry = {"provider_id": "acme", "provider_type": "remote::acme"}
+    >>> with stack_with([Plugin()], {"inference": [entry]}, hardware=machine(cores=4)) as stack:
+    ...     [origin.value for origin in stack.explain("acme", "threads")]
+    [4]
+    """
+    from stackconf.registry.registry import Registry
+    from stackconf.stack import Stack
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "stack.yaml")
+        file.write_text(json.dumps({"version": 2, "providers": providers}), encoding="utf-8")
+        registry = Registry(plugins=plugins, entry_points=False)
+        machine_facts = machine() if hardware is None else hardware
+        with Stack.open(file, registry=registry, hardware=machine_facts, environ=environ or {}) as stack:
+            yield stack
