@@ -251,6 +251,16 @@ def test_the_callers_path_is_the_childs(tmp_path, monkeypatch):
     assert run(detector(plugin, body)) == [Accelerator("acme", uuid="A-1")]
 
 
+def test_a_caller_in_a_folder_that_is_gone(tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    target = detector(tmp_path, hook('return [Accelerator("acme")]'))
+    monkeypatch.chdir(gone)
+    monkeypatch.syspath_prepend("")
+    gone.rmdir()
+    assert run(target) == [Accelerator("acme")]
+
+
 def test_missing_targets(tmp_path):
     assert "FileNotFoundError" in only_problem(run(Detector("a", str(tmp_path / "none.py")))).reason
     assert "ModuleNotFoundError" in only_problem(run(Detector("a", "no_such_package.plugin"))).reason

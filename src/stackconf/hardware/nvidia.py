@@ -224,23 +224,26 @@ def _memory(
     shares is taken from its addressing mode or its chip-to-chip link, never from its name; these
     alone do not say so, because a Grace Hopper has both and memory of its own.
     """
-    fact = "memory_bytes"
-    info = nvml.try_ask("nvmlDeviceGetMemoryInfo", handle, version=getattr(nvml.library, "nvmlMemory_v2", 2))
+    fact, call = "memory_bytes", "nvmlDeviceGetMemoryInfo"
+    info, code = nvml.result(call, handle, version=getattr(nvml.library, "nvmlMemory_v2", 2))
     if info is None:
-        info = nvml.ask(fact, index, "nvmlDeviceGetMemoryInfo", handle)
+        info, code = nvml.result(call, handle)  # drivers before 515 know the first version only
     total = int(info.total) if info is not None else None
     if total is not None and not 0 < total < 2**63:
-        nvml.note(fact, index, "unsupported", f"nvmlDeviceGetMemoryInfo gives {total} bytes in all")
+        nvml.note(fact, index, "unsupported", f"{call} gives {total} bytes in all")
         total = None
     host = _host_memory(files)
     if total is not None and (host is None or not math.isclose(total, host, rel_tol=0.01)):
         return total, int(info.free), "dedicated"
-    unified = _coherent(nvml, handle) or (total is not None and total == host)
-    if unified and total is None:
-        nvml.note(fact, index, "unsupported", "it shares the host's memory and has none of its own")
-    if total is None:
-        return None, None, "unified" if unified else None
-    return total, int(info.free), "unified" if unified else "dedicated"
+    unified = total == host if total is not None else False
+    unified = unified or _coherent(nvml, handle)
+    if total is not None:
+        return total, int(info.free), "unified" if unified else "dedicated"
+    if unified and code == NOT_SUPPORTED:
+        nvml.note(fact, index, "unsupported", f"it shares the host's memory ({nvml.name(code)} from {call})")
+    elif code is not None:
+        nvml.failed(fact, index, call, code)
+    return None, None, "unified" if unified else None
 
 
 def _coherent(nvml: Nvml, handle: Any) -> bool:

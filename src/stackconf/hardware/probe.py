@@ -112,15 +112,17 @@ def run(detector: Detector, *, root: Path | None = None, deadline: float | None 
     if not in_time:
         _end(child)
         report.join(GRACE_SECONDS)
-    noise.join(GRACE_SECONDS)
     facts, complete = _read(detector, bytes(report.kept))
+    if complete:
+        return facts
+    noise.join(GRACE_SECONDS)
     if report.too_much:
         facts.append(_failed(detector, f"reported more than {MAX_REPORT // 2**20} MiB and was stopped"))
     elif not in_time:
         told = _trimmed(noise.text)
         reason = f"did not answer within {seconds:g} s{told}; {DEADLINE_VARIABLE} changes the deadline"
         facts.append(_failed(detector, reason, "timeout"))
-    elif not complete:
+    else:
         facts.append(_failed(detector, _ending(child.returncode) + _trimmed(noise.text)))
     return facts
 
@@ -133,7 +135,7 @@ def _start(detector: Detector, root: Path | None, seconds: float) -> subprocess.
     import subprocess
 
     request = {
-        "path": [entry or str(Path.cwd()) for entry in sys.path],
+        "path": [entry for entry in sys.path if isinstance(entry, str)],
         "name": detector.name,
         "target": detector.target,
         "root": None if root is None else str(root),
