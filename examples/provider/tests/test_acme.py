@@ -8,11 +8,8 @@ import pytest
 import stackconf_acme
 from acme_server import running
 
-from stackconf import ApplyError, Provider, Stack
-from stackconf.registry.registry import Registry
-from stackconf.testing import machine, no_hardware
-
-PROVIDER = Provider("inference", "acme", "remote::acme")
+from stackconf import ApplyError
+from stackconf.testing import machine, no_hardware, stack_with
 
 
 @pytest.fixture
@@ -21,12 +18,15 @@ def server():
         yield server
 
 
-def open_stack(folder: Path, url: str, **options):
-    file = folder / "stack.yaml"
-    entry = f"{{provider_id: acme, provider_type: 'remote::acme', config: {{url: '{url}'}}}}"
-    file.write_text(f"providers: {{inference: [{entry}]}}", encoding="utf-8")
-    registry = Registry(plugins=[stackconf_acme], entry_points=False)
-    return Stack.open(file, registry=registry, hardware=machine(cores=8, memory_gib=32), **options)
+def acme(url: str):
+    """A real stack with this provider in it, on a machine made to order."""
+    entry = {"provider_id": "acme", "provider_type": "remote::acme", "config": {"url": url}}
+    return stack_with([stackconf_acme], {"inference": [entry]}, hardware=machine(cores=8, memory_gib=32))
+
+
+def users(**config):
+    """A configuration as a user registers it."""
+    return {"inference": [{"provider_id": "acme", "config": config}]}
 
 
 def test_defaults_follow_the_machine():
@@ -40,25 +40,25 @@ def test_nothing_is_derived_from_what_is_unknown():
     assert stackconf_acme.default_config(no_hardware()) == {}
 
 
-def test_apply_changes_the_server_and_the_next_apply_touches_nothing(tmp_path, server):
-    with open_stack(tmp_path, server.url) as stack:
+def test_apply_changes_the_server_and_the_next_apply_touches_nothing(server):
+    with acme(server.url) as stack:
         assert stack.apply().state == "applied"
         assert server.settings == {"threads": 8, "cache_bytes": 2 * 1024**3, "model_dir": "models"}
         assert stack.apply().state == "nothing"
 
 
-def test_a_user_may_set_threads_and_the_server_follows(tmp_path, server):
-    with open_stack(tmp_path, server.url) as stack:
+def test_a_user_may_set_threads_and_the_server_follows(server):
+    with acme(server.url) as stack:
         stack.apply()
-        stack.configurations.register({"inference": [{"provider_id": "acme", "config": {"threads": 3}}]})
+        stack.configurations.register(users(threads=3))
         stack.apply()
         assert server.settings["threads"] == 3
 
 
-def test_a_refusal_is_an_error_and_changes_nothing(tmp_path, server):
-    with open_stack(tmp_path, server.url) as stack:
+def test_a_refusal_is_an_error_and_changes_nothing(server):
+    with acme(server.url) as stack:
         stack.apply()
-        stack.configurations.register({"inference": [{"provider_id": "acme", "config": {"threads": 65}}]})
+        stack.configurations.register(users(threads=65))
         with pytest.raises(ApplyError, match="threads must be at most 64"):
             stack.apply()
         assert server.settings["threads"] == 8
@@ -74,25 +74,24 @@ def test_undo_restores_what_the_server_had(server):
     assert applied.check() == "the server has other settings by now"
 
 
-def test_a_server_that_is_down_leaves_the_change_pending(tmp_path):
+def test_a_server_that_is_down_leaves_the_change_pending():
     with running() as server:
         url = server.url
-    with open_stack(tmp_path, url) as stack:
+    with acme(url) as stack:
         report = stack.apply()
     assert report.state == "pending"
     assert report.outcomes[0].error == f"cannot reach {url}: Connection refused"
 
 
-def test_what_the_class_cannot_see_is_an_issue(tmp_path):
-    with open_stack(tmp_path, "ftp://example.org") as stack:
+def test_what_the_class_cannot_see_is_an_issue():
+    with acme("ftp://example.org") as stack:
         assert [issue.path for issue in stack.issues] == ["config.url"]
 
 
-def test_the_key_reaches_the_server_and_no_output(tmp_path, monkeypatch):
+def test_the_key_reaches_the_server_and_no_output(monkeypatch):
     monkeypatch.setenv("ACME_KEY", "s3cret-key")
-    with running(api_key="s3cret-key") as server, open_stack(tmp_path, server.url) as stack:
-        key = {"api_key": "${env.ACME_KEY}"}
-        stack.configurations.register({"inference": [{"provider_id": "acme", "config": key}]})
+    with running(api_key="s3cret-key") as server, acme(server.url) as stack:
+        stack.configurations.register(users(api_key="${env.ACME_KEY}"))
         assert stack.apply().state == "applied"
         assert "s3cret-key" not in f"{stack.effective()}{stack.explain('acme')}{stack.plan()}"
 
