@@ -55,6 +55,8 @@ def apply(settings: Settings, *, require_healthy: bool) -> int:
         emit_json(report_data(report))
     else:
         _Told(out(settings)).show(report)
+    if report.state == "pending":
+        err(settings).note("hint", "the next `stackconf apply` tries again what is pending")
     return ERROR if report.state == "failed" else 0
 
 

@@ -13,7 +13,7 @@ from stackconf.cli.inspect import inspect
 from stackconf.cli.naming import ConfigurationName
 from stackconf.cli.opening import opened
 from stackconf.cli.options import Group, Settings, pass_settings, stack_options
-from stackconf.cli.output import emit_json, emit_yaml, err, out, plural, show_issues, value_text
+from stackconf.cli.output import NOTHING, emit_json, emit_yaml, err, out, plural, show_issues, value_text
 
 if TYPE_CHECKING:
     from stackconf.configurations import Source
@@ -214,7 +214,7 @@ def _row(listed: Listed) -> tuple[str, ...]:
         listed.name,
         f"assigned ({listed.assigned})" if listed.assigned else "available",
         listed.source,
-        str(listed.revision) if listed.revision else "-",
+        str(listed.revision) if listed.revision else NOTHING,
         ", ".join(listed.providers),
         listed.description,
     )

@@ -79,7 +79,8 @@ class _Explanation:
     def _defaults(self, rest: Sequence[Origin]) -> None:
         source = rest[0].source
         self._screen.line()
-        self._screen.line(f"  {plural(len(rest), 'field')} as the class has them ({source})", "dim")
+        text = f"{plural(len(rest), 'field')} as the class has them ({source})"
+        self._screen.paragraph(text, "dim", indent="  ", hang=" " * 4)
         for origin in rest:
             start = f"      {origin.path} = "
             self._screen.paragraph(value_text(origin.value), indent=start, hang=" " * 10)

@@ -15,8 +15,8 @@ from stackconf.errors import ApplyError, InvalidConfig, StackconfError
 if TYPE_CHECKING:
     import click
 
-    from stackconf.cli.options import Settings
     from stackconf.apply import Report
+    from stackconf.cli.options import Settings
     from stackconf.types import Issue
 
 ERROR, USAGE, CHANGES, INTERRUPTED, BROKEN_PIPE = 1, 2, 3, 130, 141
@@ -57,7 +57,6 @@ def _usage_message(error: click.ClickException) -> str:
 def expected(error: StackconfError, settings: Settings) -> int:
     """An error that stackconf raised on purpose, with all its issues."""
     message, issues = str(error), _issues(error)
-    repeated = bool(issues) and message == str(issues[0])
     if settings.json:
         from stackconf.cli.shapes import issue_data, report_data
 
@@ -66,12 +65,17 @@ def expected(error: StackconfError, settings: Settings) -> int:
             data["report"] = report_data(cast("Report", error.report))
         emit_json(data)
     screen = err(settings)
-    if not repeated:
+    if not any(_says(issue, message) for issue in issues[:1]):
         screen.note("error", message)
     for issue in issues:
-        if not (len(issues) == 1 and issue.message == message):
-            screen.issue(issue)
+        screen.issue(issue)
     return ERROR
+
+
+def _says(issue: Issue, message: str) -> bool:
+    """Whether an error's message is only its issue again, with or without the place and the level."""
+    text = str(issue)
+    return message in {text, text.replace(f"{issue.level}: ", "", 1), issue.message}
 
 
 def of_system(error: OSError, settings: Settings) -> int:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 
-class ProviderName(click.ParamType):  # type: ignore[type-arg] (older click has none)
+class ProviderName(click.ParamType):  # type: ignore[type-arg] # before click 8.2 it takes none
     """A provider of the stack. Completing it reads the stack file and imports no plugin."""
 
     name = "provider"
@@ -24,7 +24,7 @@ class ProviderName(click.ParamType):  # type: ignore[type-arg] (older click has 
         return _beginning(incomplete, _quietly(_providers, ctx))
 
 
-class ConfigurationName(click.ParamType):  # type: ignore[type-arg] (older click has none)
+class ConfigurationName(click.ParamType):  # type: ignore[type-arg] # before click 8.2 it takes none
     """A registered configuration. Completing it reads the store."""
 
     name = "name"

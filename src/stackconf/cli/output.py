@@ -18,9 +18,13 @@ if TYPE_CHECKING:
 
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 _LEVELS = {"error": "red", "warning": "yellow", "ignored": "yellow"}
+NOTHING = "-"
+"""What a cell of a table shows that has nothing to show."""
+
 _GAP = 2
 _NARROWEST = 14
-"""A table whose columns would have to be narrower is shown as records, one under the other."""
+_PROSE = 24
+"""A column of text is no narrower. A table that does not fit so is shown as records instead."""
 
 
 class Screen:
@@ -43,7 +47,7 @@ class Screen:
         return f"\x1b[{codes}m{text}\x1b[0m"
 
     def line(self, text: str = "", *styles: str) -> None:
-        """One line; control characters in it are made visible."""
+        """One line, never wrapped; control characters in it are made visible."""
         self.stream.write(self.style(visible(text), *styles) + "\n")
 
     def paragraph(self, text: str, *styles: str, indent: str = "", hang: str = "") -> None:
@@ -70,8 +74,8 @@ class Screen:
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str]], *, indent: str = "") -> None:
         """Aligned columns; on a terminal wrapped to its width, or as records where it is too narrow."""
         rows = [[visible(cell) for cell in row] for row in rows]
-        widths = [max(map(display_width, column)) for column in zip(head, *rows, strict=True)]
-        fitting = _fitted(widths, None if self.width is None else self.width - len(indent))
+        columns = list(zip(head, *rows, strict=True))
+        fitting = _fitted(columns, None if self.width is None else self.width - len(indent))
         if fitting is None:
             self._records(head, rows, indent)
             return
@@ -94,7 +98,7 @@ class Screen:
         for row in rows:
             self.paragraph(row[0], "bold", indent=indent, hang=f"{indent}  ")
             for name, cell in zip(head[1:], row[1:], strict=True):
-                if cell:
+                if cell not in {"", NOTHING}:
                     start = f"{indent}  {name:{label}}  "
                     self.paragraph(cell, indent=start, hang=" " * len(start))
 
@@ -201,15 +205,24 @@ def wrapped(text: str, width: int | None) -> list[str]:
     return wrap(text, max(width, _NARROWEST), break_on_hyphens=False) or [""]
 
 
-def _fitted(widths: list[int], room: int | None) -> list[int] | None:
-    """The widths, the widest columns narrowed until all fit; `None` where they would be too narrow."""
+def _fitted(columns: Sequence[Sequence[str]], room: int | None) -> list[int] | None:
+    """A width for each column: the widest give way, but no word is broken. `None`: it cannot be."""
+    natural = [max(map(display_width, column)) for column in columns]
     if room is None:
-        return widths
-    room -= _GAP * (len(widths) - 1)
-    if sum(widths) <= room:
-        return widths
-    cap = max((cap for cap in range(max(widths)) if sum(min(w, cap) for w in widths) <= room), default=0)
-    return None if cap < _NARROWEST else [min(width, cap) for width in widths]
+        return natural
+    room -= _GAP * (len(columns) - 1)
+    least = [_least(column, width) for column, width in zip(columns, natural, strict=True)]
+    for cap in range(max(natural), 0, -1):
+        widths = [max(low, min(high, cap)) for low, high in zip(least, natural, strict=True)]
+        if sum(widths) <= room:
+            return widths
+    return None
+
+
+def _least(column: Sequence[str], width: int) -> int:
+    """How narrow a column may become: its longest word, and room for a few words of prose."""
+    words = max((display_width(word) for cell in column for word in cell.split()), default=0)
+    return max(words, min(width, _PROSE))
 
 
 def _is_terminal(stream: TextIO) -> bool:

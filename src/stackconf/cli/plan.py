@@ -11,7 +11,16 @@ import click
 from stackconf.cli.failures import CHANGES, ERROR
 from stackconf.cli.opening import opened
 from stackconf.cli.options import Command, Settings, pass_settings, stack_options
-from stackconf.cli.output import Screen, emit_json, out, plural, show_issues, value_text, visible
+from stackconf.cli.output import (
+    Screen,
+    display_width,
+    emit_json,
+    out,
+    plural,
+    show_issues,
+    value_text,
+    visible,
+)
 
 if TYPE_CHECKING:
     from stackconf.plan import FieldChange, Plan, ProviderChange
@@ -111,18 +120,39 @@ class _Diff:
         head = f"{sign} {change.provider.key}"
         rest = f" ({change.provider.provider_type}) {verb}{cost}"
         self._screen.raw(f"{self._screen.style(visible(head), color, 'bold')}{visible(rest)}\n")
-        for field in change.fields:
-            self._field(field, joining=change.kind == "join")
+        told = [(_told(field, joining=change.kind == "join"), _origin(field)) for field in change.fields]
+        widths = [display_width(text) for text, _ in told]
+        column = 6 + max((width for width in widths if width <= _WIDEST), default=0)
+        for text, origin in told:
+            self._field(text, origin, column)
         if change.class_defaults:
             count = plural(change.class_defaults, "field")
             self._screen.line(f"    {count} as the class has them", "dim")
 
-    def _field(self, field: FieldChange, *, joining: bool) -> None:
-        after = value_text(field.after)
-        if joining:
-            text, cost = f"{field.path}: {after}", ""
-        else:
-            text, cost = f"{field.path}: {value_text(field.before)} -> {after}", f"  [{_COSTS[field.update]}]"
-        self._screen.paragraph(f"{text}{cost}", indent="    ", hang=" " * 8)
-        reason = f": {field.reason}" if field.reason else ""
-        self._screen.paragraph(f"{field.layer}, {field.source}{reason}", "dim", indent=" " * 8, hang=" " * 8)
+    def _field(self, text: str, origin: str, column: int) -> None:
+        """A field with where it is from beside it, or below it where that would be too narrow."""
+        room = None if self._screen.width is None else self._screen.width - column
+        start = f"    {visible(text)}".ljust(column)
+        if (room is None or room >= _BESIDE) and display_width(start) <= column:
+            self._screen.paragraph(origin, "dim", indent=start, hang=" " * column)
+            return
+        self._screen.paragraph(text, indent="    ", hang=" " * 8)
+        self._screen.paragraph(origin, "dim", indent=" " * 8, hang=" " * 8)
+
+
+_WIDEST = 60
+"""Longer values push no column to the right."""
+_BESIDE = 50
+"""Columns that must be left to tell the origin beside the value."""
+
+
+def _told(field: FieldChange, *, joining: bool) -> str:
+    if joining:
+        return f"{field.path}: {value_text(field.after)}"
+    cost = _COSTS[field.update]
+    return f"{field.path}: {value_text(field.before)} -> {value_text(field.after)} [{cost}]"
+
+
+def _origin(field: FieldChange) -> str:
+    reason = f": {field.reason}" if field.reason else ""
+    return f"{field.layer}, {field.source}{reason}"

@@ -42,14 +42,14 @@ def list_(settings: Settings) -> None:
         return
     rows = [
         (
-            f"{entry.distribution} {entry.version}".strip(),
-            entry.group.removeprefix("stackconf."),
             entry.name,
+            entry.group.removeprefix("stackconf."),
+            f"{entry.distribution} {entry.version}".strip(),
             "yes" if entry.enabled else "no",
         )
-        for entry in sorted(entries, key=lambda each: (each.distribution, each.group, each.name))
+        for entry in entries
     ]
-    out(settings).table(("distribution", "group", "name", "enabled"), rows)
+    out(settings).table(("name", "group", "distribution", "enabled"), rows)
 
 
 @plugins.command("disable")

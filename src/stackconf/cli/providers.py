@@ -10,7 +10,8 @@ import click
 from stackconf.cli.naming import ProviderName
 from stackconf.cli.opening import open_registry, opened, stack_here, warn_of_plugins
 from stackconf.cli.options import Group, Settings, pass_settings, stack_options
-from stackconf.cli.output import Screen, emit_json, err, out, show_issues, value_text
+from stackconf.cli.output import NOTHING, Screen, emit_json, err, out, plural, show_issues, value_text
+from stackconf.cli.typenames import type_text
 from stackconf.errors import PluginLoadError, UnknownName
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def show(settings: Settings, name: str) -> None:
     """Show the fields of a provider's type: what may be set, defaults, what a change costs.
 
     PROVIDER_OR_TYPE is a provider of the stack (`inference/ollama`, `ollama`) or an installed type
-    (`inference/remote::ollama`, `remote::ollama`).
+    (`inference/remote::ollama`, `remote::ollama`). With -v also the fields of nested mappings.
     """
     registry = open_registry(settings)
     try:
@@ -76,7 +77,7 @@ def show(settings: Settings, name: str) -> None:
     if settings.json:
         emit_json({**_type_data(owned), "fields": fields})
     else:
-        _show_type(out(settings), owned, fields)
+        _show_type(out(settings), owned, fields, nested=settings.verbose)
 
 
 def _list_types(settings: Settings) -> int:
@@ -126,7 +127,7 @@ def _state(resolved: Resolved) -> str:
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, str, str]:
-    return (row["state"], (row["last_apply"] or "-").replace("_", " "), row["plugin"] or "-")
+    return (row["state"], (row["last_apply"] or NOTHING).replace("_", " "), row["plugin"] or NOTHING)
 
 
 def _type_key(name: str, settings: Settings, registry: Registry) -> str:
@@ -182,15 +183,15 @@ def _of_class(
     plan: ClassPlan, prefix: str, *, inherited: bool, above: str, depth: int
 ) -> Iterator[dict[str, Any]]:
     for name, each in plan.fields.items():
+        info = plan.config_class.model_fields[name]
         user = inherited if each.user is None else each.user
         update = each.update or above
         path = f"{prefix}{name}"
         yield {
             "path": path,
-            "type": each.type_name,
+            "type": type_text(info.annotation, info.metadata),
             "required": each.required,
             "default": None if each.required else _default(plan, name, each),
-            "bounds": _bounds(plan, name),
             "user_field": user,
             "update": update,
             "secret": each.secret,
@@ -207,8 +208,8 @@ def _tag(field: FieldPlan, model: ClassPlan) -> str:
     """What tells this member of a union from the others."""
     if len(field.models) == 1:
         return ""
-    values = model.tag_values.get(field.tag or "", frozenset())
-    return f"[{'|'.join(sorted(map(str, values))) or model.config_class.__name__}]"
+    values = [str(value) for name in sorted(field.tags) for value in model.tag_values.get(name, ())]
+    return f"[{'|'.join(sorted(values)) or model.config_class.__name__}]"
 
 
 def _default(plan: ClassPlan, name: str, field: FieldPlan) -> Any:
@@ -225,22 +226,6 @@ def _default(plan: ClassPlan, name: str, field: FieldPlan) -> Any:
     return redact_free(to_jsonable_python(default, fallback=str, inf_nan_mode="strings"), name)
 
 
-_BOUNDS = (("ge", ">="), ("gt", ">"), ("le", "<="), ("lt", "<"), ("multiple_of", "multiple of"))
-_LENGTHS = (("min_length", "at least"), ("max_length", "at most"))
-
-
-def _bounds(plan: ClassPlan, name: str) -> str:
-    found = []
-    for entry in plan.config_class.model_fields[name].metadata:
-        found += [f"{sign} {getattr(entry, key)}" for key, sign in _BOUNDS if _given(entry, key)]
-        found += [f"{sign} {getattr(entry, key)} long" for key, sign in _LENGTHS if _given(entry, key)]
-    return ", ".join(found)
-
-
-def _given(entry: object, key: str) -> bool:
-    return getattr(entry, key, None) is not None
-
-
 def _type_data(owned: Owned) -> dict[str, Any]:
     kind = owned.kind
     return {
@@ -252,7 +237,7 @@ def _type_data(owned: Owned) -> dict[str, Any]:
     }
 
 
-def _show_type(screen: Screen, owned: Owned, fields: Sequence[dict[str, Any]]) -> None:
+def _show_type(screen: Screen, owned: Owned, fields: Sequence[dict[str, Any]], *, nested: bool) -> None:
     data = _type_data(owned)
     screen.line(str(data["type"]), "bold")
     for label, text in (
@@ -265,21 +250,24 @@ def _show_type(screen: Screen, owned: Owned, fields: Sequence[dict[str, Any]]) -
             screen.paragraph(str(text), indent=f"  {label:15}", hang=" " * 17)
     for user, title in ((True, "Fields that users may set"), (False, "Other fields")):
         chosen = [field for field in fields if field["user_field"] == user]
+        hidden = 0 if nested or user else sum("." in field["path"] for field in chosen)
+        chosen = [field for field in chosen if not hidden or "." not in field["path"]]
         if chosen:
             screen.line()
             screen.line(title, "bold")
             head = ("field", "type", "default", "a change costs", "description")
             screen.table(head, [_field_row(field) for field in chosen], indent="  ")
+        if hidden:
+            screen.line(f"  and {plural(hidden, 'nested field')}; -v shows them", "dim")
 
 
 def _field_row(field: dict[str, Any]) -> tuple[str, ...]:
-    bounds = f" {field['bounds']}" if field["bounds"] else ""
-    secret = "secret. " if field["secret"] else ""
+    secret = "Secret. " if field["secret"] else ""
     also = f" (also {', '.join(field['aliases'])})" if field["aliases"] else ""
     default = "required" if field["required"] else value_text(field["default"])
     return (
         f"{field['path']}{also}",
-        f"{field['type']}{bounds}",
+        field["type"],
         default,
         _COSTS[field["update"]],
         f"{secret}{field['description']}",
