@@ -186,10 +186,16 @@ def test_the_order_does_not_depend_on_who_comes_first_within_a_report(listed):
 
 def test_the_fingerprint_leaves_out_what_comes_and_goes():
     base = machine(cpu_quota=2.5, memory_limit_gib=8, accelerators=[Accelerator("x", uuid="U", free_bytes=1)])
+    base = attrs.evolve(base, cpu=attrs.evolve(base.cpu, numa=(facts.NumaNode(0, (0, 1), 5),)))
     later = attrs.evolve(
         base,
         host=attrs.evolve(base.host, cgroup_path="/session-7.scope"),
-        cpu=attrs.evolve(base.cpu, limits=(Limit(2.5, "elsewhere"),), bound_by="elsewhere"),
+        cpu=attrs.evolve(
+            base.cpu,
+            limits=(Limit(2.5, "elsewhere"),),
+            bound_by="elsewhere",
+            numa=(facts.NumaNode(0, (0, 1), 6),),
+        ),
         memory=attrs.evolve(base.memory, available_bytes=3),
         accelerators=(Accelerator("x", uuid="U", free_bytes=2),),
     )

@@ -95,8 +95,9 @@ def discover(
 def fingerprint(hardware: Hardware) -> str:
     """The SHA-256 of the facts that a configuration may be derived from and that stay.
 
-    Left out: what is free at the moment, the words of problems, and the names of control groups,
-    which are new for every login and every container. How much a group grants is in.
+    Left out: what is free at the moment, the words of problems, the names of control groups,
+    which are new for every login and every container (how much a group grants is in), and the
+    memory of single NUMA nodes, which a virtual machine's host moves about.
 
     >>> from stackconf.hardware.facts import Memory
     >>> busy, idle = (Hardware(memory=Memory(total_bytes=8, available_bytes=n)) for n in (1, 7))
@@ -113,6 +114,7 @@ def fingerprint(hardware: Hardware) -> str:
 
 
 def _static(hardware: Hardware) -> Hardware:
+    nodes = hardware.cpu.numa
     return evolve(
         hardware,
         host=evolve(hardware.host, cgroup_path=None),
@@ -120,6 +122,7 @@ def _static(hardware: Hardware) -> Hardware:
             hardware.cpu,
             limits=tuple(evolve(limit, source="") for limit in hardware.cpu.limits),
             bound_by=None,
+            numa=None if nodes is None else tuple(evolve(node, memory_bytes=None) for node in nodes),
         ),
         memory=evolve(
             hardware.memory,

@@ -135,7 +135,7 @@ def _start(detector: Detector, root: Path | None, seconds: float) -> subprocess.
     import subprocess
 
     request = {
-        "path": [entry for entry in sys.path if isinstance(entry, str)],
+        "path": sys.path,
         "name": detector.name,
         "target": detector.target,
         "root": None if root is None else str(root),
