@@ -45,9 +45,12 @@ def apply(settings: Settings, *, require_healthy: bool) -> int:
         made = stack.plan()
         if not made.errors:
             show_issues(settings, [issue for issue in made.issues if not is_unmanaged(issue)])
-            err(settings).line(f"{stack.file.name}, revision {made.base_revision}: {summary(made)}")
+            if made.changes:
+                err(settings).line(f"{stack.file.name}, revision {made.base_revision}: {summary(made)}")
         report = _applied(settings, stack, made, require_healthy=require_healthy)
     if report is None:
+        if settings.json:
+            emit_json({"error": "interrupted", "issues": []})
         return INTERRUPTED
     if settings.json:
         from stackconf.cli.shapes import report_data
@@ -57,7 +60,10 @@ def apply(settings: Settings, *, require_healthy: bool) -> int:
         _Told(out(settings)).show(report)
     if report.state == "pending":
         err(settings).note("hint", "the next `stackconf apply` tries again what is pending")
-    return ERROR if report.state == "failed" else 0
+    if report.state == "failed":
+        err(settings).note("error", "the apply failed, so nothing of it was kept")
+        return ERROR
+    return 0
 
 
 def _applied(settings: Settings, stack: Stack, made: Plan, *, require_healthy: bool) -> Report | None:
@@ -120,7 +126,9 @@ class _Told:
         word, color = _WORDS[outcome.state]
         seconds = f"{outcome.seconds:6.2f} s" if outcome.state != "not_attempted" else " " * 8
         kind = "leaves" if outcome.kind == "leave" else ""
-        text = "; ".join(part for part in (kind, outcome.error, outcome.detail) if part)
+        problem = outcome.error.removeprefix(f"{outcome.provider}: ")
+        detail = "" if outcome.state == "rolled_back" else outcome.detail
+        text = "; ".join(part for part in (kind, problem, detail) if part)
         start = f"{outcome.provider:{keys}}  {seconds}  "
         state = self._screen.style(f"{word:{words}}", color)
         width = words + 2 + len(start)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, cast
 
-from stackconf.cli.output import emit_json, err
+from stackconf.cli.output import emit_json, err, show_issues
 from stackconf.errors import ApplyError, InvalidConfig, StackconfError
 
 if TYPE_CHECKING:
@@ -67,8 +67,7 @@ def expected(error: StackconfError, settings: Settings) -> int:
     screen = err(settings)
     if not any(_says(issue, message) for issue in issues[:1]):
         screen.note("error", message)
-    for issue in issues:
-        screen.issue(issue)
+    show_issues(settings, issues)
     return ERROR
 
 

@@ -109,7 +109,8 @@ def out(settings: Settings) -> Screen:
 
 
 def err(settings: Settings) -> Screen:
-    """Standard error."""
+    """Standard error; what stands on standard output by now comes before it."""
+    sys.stdout.flush()
     return Screen(sys.stderr, settings.color)
 
 
@@ -139,10 +140,13 @@ def emit_yaml(data: object) -> None:
 def show_issues(settings: Settings, issues: Iterable[Issue]) -> bool:
     """Issues on standard error, one line each; whether one of them is an error."""
     screen = err(settings)
-    wrong = False
+    wrong = unknown = False
     for issue in issues:
         screen.issue(issue)
         wrong = wrong or issue.level == "error"
+        unknown = unknown or (issue.code == "unknown-type" and issue.level == "error")
+    if unknown:
+        screen.note("hint", "--skip-unknown leaves providers of unknown types alone")
     return wrong
 
 

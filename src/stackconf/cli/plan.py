@@ -105,7 +105,8 @@ class _Diff:
             self._screen.line("not managed", "bold")
             for issue in unmanaged:
                 message = issue.message.removeprefix("not managed: ")
-                self._screen.paragraph(f"{issue.provider}: {message}", indent="    ", hang=" " * 8)
+                advice = f"; {issue.hint}" if issue.hint.startswith("did you mean") else ""
+                self._screen.paragraph(f"{issue.provider}: {message}{advice}", indent="    ", hang=" " * 8)
             self._screen.line()
         if made.unchanged and self._verbose:
             self._screen.paragraph(f"unchanged: {', '.join(made.unchanged)}", hang=" " * 4)
