@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from stackconf.apply import Observer, Outcome, Report, Step, Transaction
 from stackconf.deadline import hook_seconds, map_with_deadline
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from stackconf.hardware.facts import Hardware
     from stackconf.registry.registry import Registry
     from stackconf.stackfile.model import ProviderEntry, StackFile
-    from stackconf.store.base import State, Store
+    from stackconf.store.base import Configuration, State, Store
 
 Overlays = Mapping[str, tuple[Overlay, ...]]
 
@@ -60,6 +60,51 @@ class Resolution:
         return tuple(issue for issue in self.issues if issue.level == "error")
 
 
+@frozen(eq=False)
+class _OverlayLayer:
+    """The overlays of a state, from which those of the next state cost only what differs."""
+
+    assigned: Mapping[str, Configuration] = field(factory=dict)
+    parts: Mapping[str, Mapping[str, Overlay]] = field(factory=dict)
+    """What each assigned configuration says, by provider."""
+    overlays: Overlays = field(factory=dict)
+
+    def next(self, assigned: Mapping[str, Configuration]) -> _OverlayLayer:
+        """The layer of other assigned configurations, low to high."""
+        same = {name for name, each in assigned.items() if self.assigned.get(name) == each}
+        if [name for name in self.assigned if name in same] != [name for name in assigned if name in same]:
+            same = set()  # a new order may change every provider
+        parts = {name: self.parts[name] if name in same else _part(each) for name, each in assigned.items()}
+        touched: dict[str, None] = {}
+        for name, part in (*self.parts.items(), *parts.items()):
+            if name not in same:
+                touched.update(dict.fromkeys(part))
+        overlays = dict(self.overlays)
+        for key in touched:
+            listed = tuple([part[key] for part in parts.values() if key in part])
+            if listed:
+                overlays[key] = listed
+            else:
+                del overlays[key]
+        return _OverlayLayer(assigned, parts, overlays)
+
+
+def _part(configuration: Configuration) -> dict[str, Overlay]:
+    return {
+        f"{api}/{entry['provider_id']}": Overlay(configuration.name, configuration.revision, entry["config"])
+        for api, entries in configuration.providers.items()
+        for entry in entries
+    }
+
+
+def _changed(before: Overlays, now: Overlays) -> list[str]:
+    """The providers whose overlays differ. Most are the same object, so that is asked first."""
+    changed = [
+        key for key, listed in now.items() if (other := before.get(key, ())) is not listed and other != listed
+    ]
+    return changed + [key for key in before if key not in now]
+
+
 class Manager:
     """Resolves, plans and applies one stack.
 
@@ -82,6 +127,7 @@ class Manager:
             stack.settings.get("unknown_types") == "skip" if skip_unknown is None else skip_unknown
         )
         self._last: Resolution | None = None
+        self._overlay_layer = _OverlayLayer()
         self._running: dict[str, tuple[Snapshot, BaseModel]] = {}
         self._entries: dict[str, ProviderEntry] = {entry.key: entry for entry in reversed(stack.providers)}
         self._providers = {key: _provider(entry) for key, entry in self._entries.items()}
@@ -109,14 +155,13 @@ class Manager:
         """
         overlays = overlays or {}
         last = self._last
-        if last is not None and last.overlays == overlays:
-            return last
         if last is None:
             keys = self.provider_keys()
         else:
-            touched = {**last.overlays, **overlays}
-            keys = [key for key in touched if last.overlays.get(key, ()) != overlays.get(key, ())]
-            keys = [key for key in keys if key in self._entries]
+            changed = _changed(last.overlays, overlays)
+            if not changed:
+                return last
+            keys = [key for key in changed if key in self._entries]
         fresh = self._resolve(keys, overlays)
         providers = dict(last.providers) if last is not None else {}
         providers.update(zip(keys, fresh, strict=True))
@@ -129,14 +174,10 @@ class Manager:
 
     def overlays(self, state: State) -> Overlays:
         """The overlay layer of a state: for each provider, what the assigned configurations say."""
-        found: dict[str, list[Overlay]] = {}
-        for name in state.assigned:
-            configuration = state.configurations[name]
-            for api, entries in configuration.providers.items():
-                for entry in entries:
-                    overlay = Overlay(name, configuration.revision, entry["config"])
-                    found.setdefault(f"{api}/{entry['provider_id']}", []).append(overlay)
-        return {key: tuple(listed) for key, listed in found.items()}
+        self._overlay_layer = self._overlay_layer.next(
+            {name: state.configurations[name] for name in state.assigned}
+        )
+        return self._overlay_layer.overlays
 
     def plan(self, store: Store) -> Plan:
         """What applying the head revision would change."""
@@ -311,6 +352,7 @@ class Manager:
         return Resolved(provider, self._entries[key], issues=(issue,))
 
     def _unmatched(self, overlays: Overlays) -> tuple[Issue, ...]:
+        strangers = overlays.keys() - self._entries.keys()
         return tuple(
             Issue(
                 f"configuration `{overlay.name}` is for a provider that the stack no longer has",
@@ -319,9 +361,8 @@ class Manager:
                 code="no-provider",
                 hint=f"unassign or change `{overlay.name}`",
             )
-            for key, listed in overlays.items()
-            if key not in self._entries
-            for overlay in listed
+            for key in sorted(strangers)
+            for overlay in overlays[key]
         )
 
 
