@@ -8,16 +8,18 @@ unless the caller requires every provider to be healthy.
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from threading import Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from attrs import define, evolve, field, frozen
 
+from stackconf.deadline import seconds_from
 from stackconf.errors import HookError
-from stackconf.redact import redact_text
+from stackconf.redact import described, scrubbed
+from stackconf.resolve.render import secrets_in
 from stackconf.types import Applied
 
 if TYPE_CHECKING:
@@ -103,19 +105,20 @@ class _Unhealthy(Exception):
     """A check found something wrong, or a provider that must be healthy is out of reach."""
 
 
+class _Lost(Exception):
+    """A provider's `apply_config` did not come back: nobody can say what it did, or still does."""
+
+
 def apply_seconds() -> float:
     """The deadline of one step of one provider, in seconds."""
-    try:
-        return float(os.environ.get("STACKCONF_APPLY_TIMEOUT", "") or APPLY_SECONDS)
-    except ValueError:
-        return APPLY_SECONDS
+    return seconds_from("STACKCONF_APPLY_TIMEOUT", APPLY_SECONDS)
 
 
 class Transaction:
     """One apply over a sequence of steps.
 
     Call `run` once. Interrupted by the user (`KeyboardInterrupt`), it undoes what it did and
-    raises again.
+    raises again. An observer that fails is ignored.
     """
 
     def __init__(
@@ -129,7 +132,7 @@ class Transaction:
         self._steps = steps
         self._require_healthy = require_healthy
         self._seconds = apply_seconds() if seconds is None else seconds
-        self._observe = observer or (lambda _progress: None)
+        self._observe = _tolerant(observer)
         self._calls = _Calls(self._seconds)
         self._done: list[_Done] = []
         self._outcomes = [
@@ -153,10 +156,13 @@ class Transaction:
             try:
                 outcome = self._apply(index, step)
             except (HookError, _Unhealthy) as error:
-                self._fail(index, str(error), monotonic() - started)
+                self._fail(index, "failed", str(error), monotonic() - started)
+                return self.report("failed")
+            except _Lost as error:
+                self._fail(index, "unknown", str(error), monotonic() - started)
                 return self.report("failed")
             except BaseException:
-                self._fail(index, "interrupted", monotonic() - started)
+                self._fail(index, "unknown", "interrupted", monotonic() - started)
                 raise
             self._outcomes[index] = evolve(outcome, seconds=monotonic() - started)
         if not self._steps:
@@ -167,16 +173,26 @@ class Transaction:
     def _apply(self, index: int, step: Step) -> Outcome:
         outcome = self._outcomes[index]
         if step.hooks is None or not step.hooks.implements("apply_config"):
-            return evolve(outcome, state="applied", detail="its plugin has nothing to apply; recorded")
+            self._done.append(_Done(index, Applied(undo=_nothing)))
+            gone = "no installed plugin owns its type any more; forgotten"
+            detail = gone if step.hooks is None else "its plugin has nothing to apply; recorded"
+            return evolve(outcome, state="applied", detail=detail)
         applied = self._call_hook(step)
+        detail = self._clean(index, applied.detail)
         if applied.pending is not None:
-            reason = redact_text(applied.pending)
+            reason = self._clean(index, applied.pending)
             if self._require_healthy:
                 raise _Unhealthy(f"not healthy: {reason}")
-            return evolve(outcome, state="pending", detail=applied.detail, error=reason)
+            return evolve(outcome, state="pending", detail=detail, error=reason)
         self._done.append(_Done(index, applied))
         self._check(step, applied)
-        return evolve(outcome, state="applied", detail=redact_text(applied.detail))
+        return evolve(outcome, state="applied", detail=detail)
+
+    def _clean(self, index: int, text: object) -> str:
+        """A plugin's words as one line without the secrets of the provider that it was given."""
+        step = self._steps[index]
+        line = " ".join(str(text or "").split())
+        return scrubbed(line, secrets_in(step.config) | secrets_in(step.previous))
 
     def _call_hook(self, step: Step) -> Applied:
         hooks = step.hooks
@@ -186,8 +202,12 @@ class Transaction:
             try:
                 result = self._calls.call(lambda: hooks.apply_config(provider, step.config, step.previous))
             except _Late as error:
-                problem = f"did not answer within {self._seconds:g} s"
-                raise hooks.owner.failed("apply_config", problem, provider.key) from error
+                problem = f"did not answer within {self._seconds:g} s and may still be running"
+                raise _Lost(str(hooks.owner.failed("apply_config", problem, provider.key))) from error
+            except HookError:
+                raise
+            except Exception as error:
+                raise hooks.owner.failed("apply_config", described(error), provider.key) from error
         return result if isinstance(result, Applied) else Applied()
 
     def _check(self, step: Step, applied: Applied) -> None:
@@ -198,25 +218,27 @@ class Transaction:
         if wrong is not None:
             raise _Unhealthy(f"check failed: {wrong}")
 
-    def _fail(self, index: int, error: str, seconds: float) -> None:
+    def _fail(self, index: int, state: State, error: str, seconds: float) -> None:
         failed = self._outcomes[index]
-        self._outcomes[index] = evolve(failed, state="failed", error=redact_text(error), seconds=seconds)
+        self._outcomes[index] = evolve(failed, state=state, error=self._clean(index, error), seconds=seconds)
         while self._done:
             self._undo(self._done.pop(), index)
 
     def _undo(self, done: _Done, failed: int) -> None:
         outcome = self._outcomes[done.index]
+        # Until the undo is back, nobody can say what the provider runs with; the user may interrupt it.
+        self._outcomes[done.index] = _lost(outcome, "undo was interrupted")
         if done.applied.undo is None:
             problem = "its plugin gave no undo"
         else:
             with _Timed(self._observe, outcome.provider, "undo"):
                 problem = self._guarded(done.applied.undo, result_is_problem=False) or ""
         if problem:
-            text = f"undo failed: {redact_text(problem)}"
-            error = f"{outcome.error}; {text}" if outcome.error else text
-            self._outcomes[done.index] = evolve(outcome, state="unknown", error=error)
-        elif done.index != failed:
-            self._outcomes[done.index] = evolve(outcome, state="rolled_back")
+            text = f"undo failed: {self._clean(done.index, problem)}"
+            self._outcomes[done.index] = _lost(outcome, text)
+        else:
+            state: State = "failed" if done.index == failed else "rolled_back"
+            self._outcomes[done.index] = evolve(outcome, state=state)
 
     def _guarded(self, function: Callable[[], Any], *, result_is_problem: bool = True) -> str | None:
         """What went wrong in a plugin's check or undo, or `None`."""
@@ -225,8 +247,27 @@ class Transaction:
         except _Late:
             return f"no answer within {self._seconds:g} s"
         except (Exception, SystemExit) as error:  # noqa: BLE001 (a plugin's; it becomes the report)
-            return redact_text(f"{type(error).__name__}: {' '.join(str(error).split())}")
+            return described(error).removeprefix("raised ")
         return str(result) if result_is_problem and result is not None else None
+
+
+def _lost(outcome: Outcome, why: str) -> Outcome:
+    return evolve(outcome, state="unknown", error=f"{outcome.error}; {why}" if outcome.error else why)
+
+
+def _nothing() -> None:
+    """The undo of what touched nothing."""
+
+
+def _tolerant(observer: Observer | None) -> Observer:
+    """An observer that cannot stop an apply half way, whatever happens to its terminal."""
+
+    def observe(progress: Progress) -> None:
+        if observer is not None:
+            with suppress(Exception):
+                observer(progress)
+
+    return observe
 
 
 class _Timed:
@@ -286,8 +327,14 @@ class _Calls:
     def _await(self, awaitable: Awaitable[Any]) -> Any:
         import asyncio
 
+        async def shielded() -> Any:
+            try:
+                return await awaitable
+            except (SystemExit, asyncio.CancelledError) as error:  # either would take the loop along
+                raise RuntimeError(described(error).removeprefix("raised ")) from error
+
         async def waiting() -> Any:
-            task = asyncio.ensure_future(awaitable)
+            task = asyncio.ensure_future(shielded())
             done, _ = await asyncio.wait({task}, timeout=self._seconds)
             if not done:
                 task.cancel()
@@ -303,11 +350,19 @@ class _Calls:
         except TimeoutError as error:
             if future.done():
                 raise
+            self._loop = None  # something blocks it; the others get a new one
             raise _Late from error
 
 
 def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
+    import asyncio
+
     try:
         loop.run_forever()
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        loop.run_until_complete(loop.shutdown_asyncgens())
     finally:
         loop.close()

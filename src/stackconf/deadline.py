@@ -8,6 +8,7 @@ more work, because starting one costs as much as resolving several providers.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
@@ -26,10 +27,16 @@ _IDLE_SECONDS = 1.0
 
 def hook_seconds() -> float:
     """The deadline for one provider's hooks, in seconds."""
+    return seconds_from("STACKCONF_HOOK_TIMEOUT", HOOK_SECONDS)
+
+
+def seconds_from(variable: str, default: float) -> float:
+    """The positive number of seconds that an environment variable gives, else the default."""
     try:
-        return float(os.environ.get("STACKCONF_HOOK_TIMEOUT", "") or HOOK_SECONDS)
+        seconds = float(os.environ.get(variable, "") or default)
     except ValueError:
-        return HOOK_SECONDS
+        return default
+    return seconds if 0 < seconds < threading.TIMEOUT_MAX else default
 
 
 class _Batch(Generic[Item, Result]):

@@ -142,7 +142,11 @@ class ClassPlan:
         """Whether a mapping names this class by its `Literal` fields: at least one, and all that
         are given.
         """
-        given = [value[name] in allowed for name, allowed in self.tag_values.items() if name in value]
+        given = [
+            any(value[key] == tag for tag in self.tag_values[name])
+            for key, name in self.keys.items()
+            if name in self.tag_values and key in value
+        ]
         return bool(given) and all(given)
 
     def name_of(self, key: str) -> str | None:
@@ -336,8 +340,15 @@ def _compile_field(name: str, info: FieldInfo, compiled: dict[type[BaseModel], C
     if plan.kind in {"model", "mapping"} or plan.free:
         default = class_default(info)
         plan.default = _mapping_default(default, plan)
-        plan.default_member = next((each for each in plan.models if each.config_class is type(default)), None)
+        plan.default_member = _default_member(default, plan)
     return plan
+
+
+def _default_member(default: Any, plan: FieldPlan) -> ClassPlan | None:
+    if isinstance(default, Mapping):
+        return plan.model_for(dict(default))
+    exact = next((each for each in plan.models if each.config_class is type(default)), None)
+    return exact or next((each for each in plan.models if isinstance(default, each.config_class)), None)
 
 
 def class_default(info: FieldInfo) -> Any:

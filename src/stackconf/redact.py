@@ -9,22 +9,45 @@ password and secret query parameters wherever it stands.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 REDACTED = "********"
 """What is shown for a secret that is set. Sent back in an overlay, it means "keep what is there"."""
 
-_REDACTED_FORMS = frozenset({REDACTED, "*" * 10})
-
 _LAST_WORDS = frozenset(
-    {"apikey", "credential", "credentials", "passphrase", "passwd", "password", "pwd", "secret", "token"}
+    {
+        "apikey",
+        "apikeys",
+        "authorization",
+        "cookie",
+        "credential",
+        "credentials",
+        "passphrase",
+        "passwd",
+        "password",
+        "passwords",
+        "pwd",
+        "secret",
+        "secrets",
+        "token",
+    }
 )
+_KEYS = frozenset({"access", "api", "private", "secret"})
+_TOKENS = frozenset({"access", "api", "auth", "bearer", "hf", "refresh"})
 _LAST_PAIRS = frozenset(
-    {("access", "key"), ("api", "key"), ("connection", "string"), ("private", "key"), ("secret", "key")}
+    {("connection", "string")}
+    | {(word, noun) for word in _KEYS for noun in ("key", "keys")}
+    | {(word, "tokens") for word in _TOKENS}
 )
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
-_USERINFO = re.compile(r"(?P<head>[A-Za-z][A-Za-z0-9+.-]*://[^\s/:@?#]*:)(?P<password>[^\s/?#]+)(?=@)")
-_QUERY = re.compile(r"(?P<head>[?&;](?P<name>[A-Za-z0-9_.-]+)=)(?P<value>[^&;#\s]+)")
+# A password with `/`, `?` or `#` in it is no URL, but drivers take it; `host:80/path@x` is not one.
+_USERINFO = re.compile(
+    r"(?P<head>[A-Za-z][A-Za-z0-9+.-]*://[^\s/:@?#]*:)"
+    r"(?P<password>[^\s/?#]+(?=@)|(?!\d{0,5}[/?#])[^\s@]+(?=@))"
+)
+_QUERY = re.compile(r"(?P<head>(?:^|[?&;\s])(?P<name>[A-Za-z0-9_.-]+)=)(?P<value>[^&;#\s]+)")
+_MAY_HIDE = re.compile(r"://|=")
+_SHORTEST_SCRUBBED = 4
 _QUERY_NAMES = frozenset({"auth", "key", "sig", "signature"})
 
 
@@ -47,11 +70,48 @@ def redact_text(text: str) -> str:
 
     >>> redact_text("postgresql://me:hunter2@db/x?sslmode=require&api_key=abc")
     'postgresql://me:********@db/x?sslmode=require&api_key=********'
+    >>> redact_text("host=db password=hunter2 dbname=x")
+    'host=db password=******** dbname=x'
     """
-    if "://" not in text:
+    if not _MAY_HIDE.search(text):
         return text
     without_password = _USERINFO.sub(lambda match: match["head"] + REDACTED, text)
     return _QUERY.sub(_redacted_parameter, without_password)
+
+
+def passwords_in(text: str) -> list[str]:
+    """The parts of a text that `redact_text` hides.
+
+    >>> passwords_in("postgresql://me:hunter2@db/x?api_key=abc")
+    ['hunter2', 'abc']
+    """
+    if not _MAY_HIDE.search(text):
+        return []
+    found = [match["password"] for match in _USERINFO.finditer(text)]
+    return found + [match["value"] for match in _QUERY.finditer(text) if _is_secret_parameter(match["name"])]
+
+
+def scrubbed(text: str, secrets: Iterable[str]) -> str:
+    """The text with every one of these secrets, and every URL password, hidden.
+
+    Very short secrets are left: hiding them would garble the text and show where they are.
+
+    >>> scrubbed("the key sk-1234 was refused", ["sk-1234"])
+    'the key ******** was refused'
+    """
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) >= _SHORTEST_SCRUBBED:
+            text = text.replace(secret, REDACTED)
+    return redact_text(text)
+
+
+def described(error: BaseException) -> str:
+    """What someone else's code raised, in one line: `raised ValueError: no`. Never raises itself."""
+    try:
+        text = redact_text(" ".join(str(error).split()))
+    except Exception:  # noqa: BLE001 (an exception that cannot even say what it is)
+        text = "(its text cannot be read)"
+    return f"raised {type(error).__name__}" + (f": {text}" if text else "")
 
 
 def is_redacted(value: object) -> bool:
@@ -62,7 +122,7 @@ def is_redacted(value: object) -> bool:
     """
     if not isinstance(value, str):
         return False
-    return value in _REDACTED_FORMS or ("://" in value and REDACTED in value)
+    return REDACTED in value
 
 
 def redact_free(value: object, name: str = "") -> object:
@@ -72,7 +132,8 @@ def redact_free(value: object, name: str = "") -> object:
     {'headers': {'api_key': '********', 'n': 1}, 'args': ['--token', '********']}
     """
     if isinstance(value, Mapping):
-        return {key: redact_free(inner, str(key)) for key, inner in value.items()}
+        above = name if names_secret(name) else ""
+        return {key: redact_free(inner, above or str(key)) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return _redacted_list(value, name)
     if value is not None and value != "" and names_secret(name) and not isinstance(value, bool):
@@ -90,7 +151,8 @@ def _redacted_list(items: list[object] | tuple[object, ...], name: str) -> list[
 
 
 def _redacted_parameter(match: re.Match[str]) -> str:
-    name = match["name"]
-    if name.lower() in _QUERY_NAMES or names_secret(name):
-        return match["head"] + REDACTED
-    return match[0]
+    return match["head"] + REDACTED if _is_secret_parameter(match["name"]) else match[0]
+
+
+def _is_secret_parameter(name: str) -> bool:
+    return name.lower() in _QUERY_NAMES or names_secret(name)

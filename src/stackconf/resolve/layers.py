@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from attrs import frozen
 
-from stackconf.redact import is_redacted, names_secret
+from stackconf.redact import is_redacted
 
 if TYPE_CHECKING:
     from stackconf.fields import ClassPlan, FieldPlan
@@ -88,11 +88,23 @@ def _merge_values(low: Data, high: Data, plan: FieldPlan | None) -> Data:
     if plan.kind == "mapping" and plan.item is not None:
         return _merge_mapping(low, high, plan.item)
     if len(plan.models) > 1:
-        meant = plan.tagged(high)
-        if meant is not None and meant is not plan.tagged(low):
+        if _meant_for_another(low, high, plan):
             return high
         return merge(low, high, plan.model_for({**low, **high}))
     return merge(low, high, plan.models[0] if plan.models else None)
+
+
+def _meant_for_another(low: Data, high: Data, plan: FieldPlan) -> bool:
+    """Whether two layers mean different members of a union: by the tag, or the upper one by keys
+    that the lower one's member does not know.
+    """
+    meant = plan.tagged(high)
+    if meant is not None:
+        return meant is not plan.tagged(low)
+    below = plan.model_for(low)
+    if below is None or all(key in below.keys for key in high):
+        return False
+    return plan.model_for(high) not in {None, below}
 
 
 def _merge_mapping(low: Data, high: Data, item: FieldPlan) -> Data:
@@ -114,29 +126,53 @@ def over_class_defaults(data: Data, plan: ClassPlan) -> Data:
     full: dict[str, Any] | None = None
     for name in plan.layered:
         value = data.get(name)
-        if type(value) is not dict:
-            continue
-        field = plan.fields[name]
-        if field.default is not None:
-            new = _merge_values(field.default, value, field)
-        elif (inner := field.model_for(value)) is not None:
-            new = over_class_defaults(value, inner)
-        else:
-            continue
-        full = dict(data) if full is None else full
-        full[name] = new
+        new = _over_default(value, plan.fields[name])
+        if new is not value:
+            full = dict(data) if full is None else full
+            full[name] = new
     return data if full is None else full
 
 
+def _over_default(value: Any, plan: FieldPlan) -> Any:
+    if type(value) is list and plan.kind == "list" and plan.item is not None:
+        return [_over_default(inner, plan.item) for inner in value]
+    if type(value) is not dict:
+        return value
+    if plan.default is not None:
+        value = _merge_values(plan.default, value, plan)
+    if plan.kind == "mapping" and plan.item is not None:
+        item = plan.item
+        return {key: _over_default(inner, item) for key, inner in value.items()}
+    inner = plan.model_for(value)
+    return value if inner is None else over_class_defaults(value, inner)
+
+
 def canonical(data: Data, plan: ClassPlan) -> Data:
-    """`data` with every alias replaced by its field's name, so that layers meet on the same key."""
+    """`data` with every alias replaced by its field's name, so that layers meet on the same key.
+
+    A field that is given twice, under two of its names, keeps the first; the other stays as a key
+    that no field has, for whoever looks for those.
+    """
     if not plan.aliased:
         return data
     named: dict[str, Any] = {}
     for key, value in data.items():
         name = plan.name_of(key)
-        named[name or key] = _canonical_value(value, plan.fields[name]) if name else value
-    return named
+        if name is None or name in named or (name != key and name in data):
+            named[key] = value
+        else:
+            named[name] = _canonical_value(value, plan.fields[name])
+    return _lifted(named, plan) if plan.lifted else named
+
+
+def _lifted(named: dict[str, Any], plan: ClassPlan) -> dict[str, Any]:
+    """With every field that a path gives (`AliasPath`) under its own name."""
+    for name, paths in plan.lifted.items():
+        for path in paths:
+            value = value_at(named, path, _MISSING)
+            if name not in named and value is not _MISSING:
+                named[name] = _canonical_value(value, plan.fields[name])
+    return {key: value for key, value in named.items() if key not in plan.open_keys}
 
 
 def _canonical_value(value: Any, plan: FieldPlan) -> Any:
@@ -154,10 +190,12 @@ def _canonical_value(value: Any, plan: FieldPlan) -> Any:
 SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
-def project(overlay: Data, plan: ClassPlan) -> tuple[dict[str, Any], list[Dropped]]:
-    """What of an overlay a user may set, and every path that was dropped.
+def project(overlay: Data, plan: ClassPlan, base: Data = EMPTY) -> tuple[dict[str, Any], list[Dropped]]:
+    """What of an overlay a user may set over `base`, the layers below it, and every path dropped.
 
-    A redacted value sent back is left out: it means "keep what is there".
+    Below a field that is not the user's own, only what is there can be changed: an overlay adds no
+    mapping to it, and chooses no other member of a union. Nothing that a user may set takes away a
+    field which is labelled as not the user's.
 
     >>> from pydantic import BaseModel
     >>> from stackconf.fields import plan_of, user_field
@@ -167,109 +205,153 @@ def project(overlay: Data, plan: ClassPlan) -> tuple[dict[str, Any], list[Droppe
     >>> project({"url": "y", "port": 2}, plan_of(Config))
     ({'url': 'y'}, [Dropped(path=('port',), reason='not a user field', code='not-user-field')])
     """
-    dropped: list[Dropped] = []
-    kept = _project_class(overlay, plan, (), dropped, allowed=False)
-    return kept, dropped
+    projection = _Projection()
+    return projection.of_class(overlay, plan, (), base, allowed=False), projection.dropped
 
 
-def _project_class(
-    data: Data,
-    plan: ClassPlan,
-    above: Path,
-    dropped: list[Dropped],
-    *,
-    allowed: bool,
-    tags: frozenset[str] = _NO_TAGS,
-) -> dict[str, Any]:
-    kept: dict[str, Any] = {}
-    for key, value in data.items():
-        name = plan.keys.get(key)
-        if name is not None:
+_MISSING: Any = object()
+_NOT_USERS = "not a user field"
+_NOT_THERE = "not a user field, and the stack has nothing there to change"
+_LOCKED = "holds fields that a user may not set"
+_STARS = "a redacted value, and not the one that is there"
+
+
+class _Projection:
+    """One overlay on its way through the plan; `_MISSING` stands for a value of which nothing is kept."""
+
+    def __init__(self) -> None:
+        self.dropped: list[Dropped] = []
+
+    def drop(self, path: Path, reason: str, code: str = "not-user-field") -> Any:
+        self.dropped.append(Dropped(path, reason, code))
+        return _MISSING
+
+    def of_class(
+        self,
+        data: Data,
+        plan: ClassPlan,
+        above: Path,
+        base: Data,
+        *,
+        allowed: bool,
+        tags: frozenset[str] = _NO_TAGS,
+    ) -> dict[str, Any]:
+        """The kept part of a mapping for one class; `tags` may not make it another member's."""
+        kept: dict[str, Any] = {}
+        for key, value in data.items():
+            name = plan.keys.get(key)
+            if name is None:
+                self.of_unknown(key, value, above, kept, known=allowed and plan.extra == "allow")
+                continue
+            if name != key and name in data or name in kept:
+                self.drop((*above, key), f"the same field as `{name}`", "given-twice")
+                continue
             field = plan.fields[name]
             user = allowed if field.user is None else field.user
-            if name in tags and not allowed:
+            if name in tags and not plan.is_tagged({name: value}):
                 user = False
-            if user and not field.secret and type(value) in SCALARS:
+            if user and type(value) in SCALARS and not (field.secret or field.locks or is_redacted(value)):
                 kept[name] = value
                 continue
-            taken, inner = _project_value(value, field, (*above, key), dropped, allowed=user)
-            if taken:
-                kept[name] = inner
-        elif allowed and plan.extra == "allow":
-            kept[key] = value
+            taken = self.of_value(value, field, (*above, key), base.get(name, _MISSING), allowed=user)
+            if taken is not _MISSING:
+                kept[name] = taken
+        return kept
+
+    def of_unknown(self, key: str, value: Any, above: Path, kept: dict[str, Any], *, known: bool) -> None:
+        if not known:
+            self.drop((*above, key), "unknown field", "unknown-field")
+        elif _holds_redacted(value):
+            self.drop((*above, key), _STARS, "redacted")
         else:
-            dropped.append(Dropped((*above, key), "unknown field", "unknown-field"))
-    return kept
+            kept[key] = value
+
+    def of_value(self, value: Any, plan: FieldPlan, path: Path, below: Any, *, allowed: bool) -> Any:
+        """The kept part of any value; `below` is what the lower layers have there."""
+        if type(value) is dict and plan.kind == "model":
+            return self.of_model(value, plan, path, below, allowed=allowed)
+        if type(value) is dict and plan.kind == "mapping" and plan.item is not None:
+            return self.of_mapping(value, plan, path, below, allowed=allowed)
+        if not allowed:
+            return self.drop(path, _NOT_USERS)
+        if plan.locks and plan.kind != "list" and _is_there(plan, below):
+            return self.drop(path, _LOCKED)
+        if _holds_redacted(value):
+            return self.drop(path, _STARS, "redacted")
+        if type(value) is list and plan.kind == "list" and plan.item is not None:
+            return self.of_list(value, plan.item, path)
+        return value
+
+    def of_model(self, value: Data, plan: FieldPlan, path: Path, below: Any, *, allowed: bool) -> Any:
+        there = _member_below(plan, below)
+        if there is None and not allowed:
+            return self.drop(path, _NOT_THERE)
+        stays = there is not None and (not allowed or plan.locks)
+        model = there if stays else _member_meant(value, plan, there)
+        if model is None:
+            if plan.locks:
+                return self.drop(path, _LOCKED)
+            return self.drop(path, _STARS, "redacted") if _holds_redacted(value) else dict(value)
+        base = _over_default(below if type(below) is dict else {}, plan) if model is there else EMPTY
+        tags = plan.tags if stays else _NO_TAGS
+        kept = self.of_class(value, model, path, base, allowed=allowed, tags=tags)
+        return self.something(kept, value, path, allowed=allowed)
+
+    def of_mapping(self, value: Data, plan: FieldPlan, path: Path, below: Any, *, allowed: bool) -> Any:
+        item = plan.item
+        assert item is not None  # noqa: S101 (asked before)
+        base = _over_default({} if below is _MISSING else below, plan)
+        base = base if type(base) is dict else {}
+        kept: dict[str, Any] = {}
+        for key, inner in value.items():
+            taken = self.of_value(inner, item, (*path, key), base.get(key, _MISSING), allowed=allowed)
+            if taken is not _MISSING:
+                kept[key] = taken
+        return self.something(kept, value, path, allowed=allowed)
+
+    def of_list(self, value: list[Any], item: FieldPlan, path: Path) -> list[Any]:
+        """A list replaces what is there, so its items are over nothing."""
+        taken = [
+            self.of_value(inner, item, (*path, index), _MISSING, allowed=True)
+            for index, inner in enumerate(value)
+        ]
+        return [each for each in taken if each is not _MISSING]
+
+    def something(self, kept: dict[str, Any], given: Data, path: Path, *, allowed: bool) -> Any:
+        """The mapping, unless nothing of it is left; an empty one counts where it is the user's."""
+        if kept or (allowed and not given):
+            return kept
+        return _MISSING if given else self.drop(path, _NOT_USERS)
 
 
-def _project_value(
-    value: Any, plan: FieldPlan, path: Path, dropped: list[Dropped], *, allowed: bool
-) -> tuple[bool, Any]:
-    mapping = type(value) is dict
-    if mapping and plan.kind == "model":
-        return _project_model(value, plan, path, dropped, allowed=allowed)
-    if mapping and plan.kind == "mapping" and plan.item is not None:
-        return _project_mapping(value, plan.item, path, dropped, allowed=allowed)
-    if not allowed:
-        dropped.append(Dropped(path, "not a user field"))
-        return False, None
-    if is_redacted(value) and plan.secret:
-        return False, None
-    if type(value) is list and plan.kind == "list" and plan.item is not None:
-        return True, _project_list(value, plan.item, path, dropped)
-    return True, value
+def _member_below(plan: FieldPlan, below: Any) -> ClassPlan | None:
+    """The class of the model that the lower layers have, or the class's own default gives."""
+    if below is _MISSING or (below == {} and plan.default_member is not None):
+        return plan.default_member
+    if type(below) is not dict:
+        return None
+    return plan.model_for(below if plan.default is None else _merge_values(plan.default, below, plan))
 
 
-def _project_model(
-    value: Data, plan: FieldPlan, path: Path, dropped: list[Dropped], *, allowed: bool
-) -> tuple[bool, Any]:
-    model = plan.model_for(value)
-    if model is None and not allowed:
-        model = _member_with(value, plan.models)
-    if model is None:
-        if allowed:
-            return True, dict(value)
-        dropped.append(Dropped(path, "not a user field"))
-        return False, None
-    before = len(dropped)
-    kept = _project_class(value, model, path, dropped, allowed=allowed, tags=plan.tags)
-    if kept or (allowed and len(dropped) == before):
-        return True, kept
-    if not value:
-        dropped.append(Dropped(path, "not a user field"))
-    return False, None
+def _is_there(plan: FieldPlan, below: Any) -> bool:
+    """Whether the lower layers, or the class's own default, have anything at a field."""
+    if below is _MISSING:
+        return plan.default_member is not None or plan.default is not None
+    return below is not None
 
 
-def _member_with(value: Data, models: Sequence[ClassPlan]) -> ClassPlan | None:
-    """The member of a union that knows the most of the keys: an overlay need not repeat the tag."""
-    return max(models, key=lambda plan: len(plan.keys.keys() & value.keys()), default=None)
+def _member_meant(value: Data, plan: FieldPlan, there: ClassPlan | None) -> ClassPlan | None:
+    """The class that a user's mapping is for, where they may choose."""
+    tagged = plan.tagged(value)
+    if tagged is None and there is not None and all(key in there.keys for key in value):
+        return there
+    return tagged or plan.model_for(value)
 
 
-def _project_mapping(
-    value: Data, item: FieldPlan, path: Path, dropped: list[Dropped], *, allowed: bool
-) -> tuple[bool, Any]:
-    user = allowed if item.user is None else item.user
-    kept: dict[str, Any] = {}
-    for key, inner in value.items():
-        if user and is_redacted(inner) and (item.secret or names_secret(str(key))):
-            continue
-        taken, projected = _project_value(inner, item, (*path, key), dropped, allowed=user)
-        if taken:
-            kept[key] = projected
-    if kept or (user and not value):
-        return True, kept
-    if not value:
-        dropped.append(Dropped(path, "not a user field"))
-    return False, None
-
-
-def _project_list(value: list[Any], item: FieldPlan, path: Path, dropped: list[Dropped]) -> list[Any]:
-    kept = []
-    for index, inner in enumerate(value):
-        taken, projected = _project_value(inner, item, (*path, index), dropped, allowed=True)
-        if taken:
-            kept.append(projected)
-    return kept
+def _holds_redacted(value: Any) -> bool:
+    if type(value) is dict:
+        return any(map(_holds_redacted, value.values()))
+    return any(map(_holds_redacted, value)) if type(value) is list else is_redacted(value)
 
 
 def leaves(data: object, above: Path = ()) -> Iterator[tuple[Path, Any]]:
@@ -283,9 +365,6 @@ def leaves(data: object, above: Path = ()) -> Iterator[tuple[Path, Any]]:
             yield from leaves(value, (*above, key))
     else:
         yield above, data
-
-
-_MISSING: Any = object()
 
 
 def value_at(data: object, path: Iterable[str | int], default: Any = None) -> Any:

@@ -64,9 +64,7 @@ class Renderer:
         return data
 
     def _labelled_inside(self, value: Any, field: FieldPlan) -> dict[str, Any]:
-        """The visible part of a field that is not itself visible; lists and open unions have none."""
-        if field.open:
-            return {}
+        """The visible part of a field that is not itself visible; lists have none."""
         if isinstance(value, BaseModel) and not isinstance(value, RootModel):
             return self._model(value, plan_of(type(value)), seen=False, hidden=field.secret)
         if isinstance(value, Mapping) and field.item is not None:

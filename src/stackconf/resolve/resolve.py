@@ -49,7 +49,7 @@ class Overlay:
 
     name: str
     revision: int
-    values: Data
+    values: Data = field(repr=False)
 
 
 @frozen
@@ -57,7 +57,7 @@ class TakenOverlay:
     """An overlay after projection: what of it counts, and what was dropped."""
 
     overlay: Overlay
-    values: Data
+    values: Data = field(repr=False)
     dropped: tuple[Dropped, ...] = ()
 
 
@@ -71,7 +71,7 @@ class Resolved:
     provider: Provider
     entry: ProviderEntry | None = field(default=None, repr=False)
     owned: Owned | None = field(default=None, repr=False)
-    config: BaseModel | None = None
+    config: BaseModel | None = field(default=None, repr=False)
     defaults: Mapping[str, object] = field(default=EMPTY, repr=False)
     """What `default_config` gave, reasons included."""
     hardware_values: Data = field(default=EMPTY, repr=False)
@@ -110,11 +110,13 @@ def resolve_provider(
     defaults = _defaults(provider, owned, hardware, issues)
     hardware_values = _hardware_layer(defaults, provider, owned, plan, issues) if defaults else EMPTY
     values = settle_stack_layer(canonical(stack_values, plan), plan, unknown)
+    merged = merge(hardware_values, values, plan)
     taken: tuple[TakenOverlay, ...] = ()
-    if overlays:
-        taken = tuple([settle_references(_take(each, plan), plan, provider, issues) for each in overlays])
+    for overlay in overlays:
+        each = settle_references(_take(overlay, plan, merged), plan, provider, issues)
+        merged = merge(merged, each.values, plan)
+        taken = (*taken, each)
     user_config = _user_config(taken, plan)
-    merged = merge(merge(hardware_values, values, plan), user_config, plan)
 
     def blame() -> Blame:
         return Blame(provider, plan, owned, hardware_values, values, taken, entry, stack)
@@ -133,8 +135,8 @@ def resolve_provider(
     return Resolved(provider, entry, owned, config, defaults, hardware_values, values, taken, tuple(issues))
 
 
-def _take(overlay: Overlay, plan: ClassPlan) -> TakenOverlay:
-    kept, dropped = project(overlay.values, plan)
+def _take(overlay: Overlay, plan: ClassPlan, base: Data) -> TakenOverlay:
+    kept, dropped = project(overlay.values, plan, base)
     return TakenOverlay(overlay, kept, tuple(dropped))
 
 

@@ -1,0 +1,203 @@
+"""Layers: how they merge, what an overlay may reach, and that it is the same every time."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+import pytest
+from core_kit import Owner, effective, lines, one, open_stack, overlay, registry_of
+from core_models import config_and_data, hidden_parts, outline
+from hypothesis import HealthCheck, given, note, settings
+from hypothesis import strategies as st
+from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, Field, SecretStr
+
+from stackconf import Provider, because, user_field
+from stackconf.fields import labels_at, plan_of, user_paths
+from stackconf.resolve.layers import canonical, leaves, merge, over_class_defaults, project, value_at
+from stackconf.resolve.render import SHOWN, USERS
+from stackconf.resolve.resolve import Overlay, resolve_provider
+from stackconf.testing import machine
+
+PROVIDER = Provider("inference", "acme", "remote::acme")
+
+scalars = st.none() | st.booleans() | st.integers(-9, 9) | st.text("ab", max_size=3)
+leaf_values = scalars | st.lists(scalars, max_size=2)
+
+
+def mappings(depth: int) -> st.SearchStrategy[dict[str, Any]]:
+    """Layers of one shape: `x` and `y` are leaves wherever they stand, `m` and `n` are mappings."""
+    shape: dict[str, Any] = {"x": leaf_values, "y": leaf_values}
+    if depth:
+        shape |= {"m": mappings(depth - 1), "n": mappings(depth - 1)}
+    return st.fixed_dictionaries({}, optional=shape)
+
+
+layers = mappings(2)
+
+
+@given(layers, layers, layers)
+def test_merging_plain_mappings_is_associative(low, middle, high):
+    assert merge(merge(low, middle), high) == merge(low, merge(middle, high))
+
+
+def test_a_null_between_two_mappings_clears_the_lower_one_so_layers_are_merged_from_below(tmp_path):
+    class Config(BaseModel):
+        options: dict[str, int] | None = user_field({"a": 1})
+
+    with open_stack(tmp_path, one({"options": {"b": 2}}), Owner(Config)) as stack:
+        stack.configurations.register(overlay({"options": None}), name="cleared")
+        assert effective(stack).options is None
+        stack.configurations.register(overlay({"options": {"c": 3}}), name="anew")
+        assert "b" not in effective(stack).options
+        assert effective(stack).options["c"] == 3
+
+
+@given(layers, layers)
+def test_merging_changes_neither_layer_and_keeps_every_leaf_of_the_upper_one(low, high):
+    before = json.dumps([low, high])
+    merged = merge(low, high)
+    assert json.dumps([low, high]) == before
+    for path, value in leaves(high):
+        if path and value != {}:
+            assert value_at(merged, path) == value
+
+
+@given(layers)
+def test_the_empty_layer_changes_nothing(layer):
+    assert merge({}, layer) == merge(layer, {}) == merge(layer, layer) == layer
+
+
+class Sqlite(BaseModel):
+    kind: Literal["sqlite"] = "sqlite"
+    path: str = user_field("/var/lib/acme.db")
+    pages: int = 5
+
+
+class Postgres(BaseModel):
+    kind: Literal["postgres"] = "postgres"
+    host: str = user_field("localhost")
+    path: str = "public"
+    password: SecretStr | None = None
+
+
+class Stored(BaseModel):
+    kv: Annotated[Sqlite | Postgres, Field(discriminator="kind", json_schema_extra={"user_field": True})] = (
+        Sqlite()
+    )
+
+
+def test_a_changed_tag_replaces_the_mapping_and_is_the_one_exception_to_associativity():
+    plan = plan_of(Stored)
+    low = {"kv": {"kind": "sqlite", "path": "a"}}
+    middle = {"kv": {"kind": "postgres"}}
+    high = {"kv": {"kind": "sqlite"}}
+    assert merge(low, middle, plan) == middle
+    assert merge(merge(low, middle, plan), high, plan) == {"kv": {"kind": "sqlite"}}
+    assert merge(low, merge(middle, high, plan), plan) == {"kv": {"kind": "sqlite", "path": "a"}}
+
+
+# What an overlay may reach
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(config_and_data())
+def test_an_overlay_never_reaches_a_non_user_field(case):
+    config_class, stack_values, overlays = case
+    note(outline(config_class))
+    registry = registry_of(Owner(config_class))
+    alone = resolve_provider(PROVIDER, registry, machine(), stack_values=stack_values)
+    if alone.config is None:
+        return
+    taken = tuple(Overlay(f"o{number}", number, values) for number, values in enumerate(overlays))
+    overlaid = resolve_provider(PROVIDER, registry, machine(), stack_values=stack_values, overlays=taken)
+    if overlaid.config is None:
+        assert all("given by configuration" in str(issue) for issue in overlaid.issues), lines(
+            overlaid.issues
+        )
+        return
+    assert hidden_parts(overlaid.config) == hidden_parts(alone.config)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(config_and_data())
+def test_every_path_of_an_overlay_is_kept_or_reported_and_never_both(case):
+    config_class, stack_values, overlays = case
+    note(outline(config_class))
+    plan = plan_of(config_class)
+    base = canonical(stack_values, plan)
+    for values in overlays:
+        kept, dropped = project(values, plan, base)
+        reported = [each.path for each in dropped]
+        assert len(reported) == len(set(reported))
+        named = canonical({"": 0, **values}, plan)
+        del named[""]
+        left = _leaf_paths(kept)
+        for path in _leaf_paths(values):
+            covered = [each for each in reported if path[: len(each)] == each]
+            assert len(covered) <= 1, (path, covered)
+            if not covered:
+                assert _is_kept(path, kept, values, plan), (path, kept, reported)
+        for each in reported:
+            assert value_at(values, each, "nothing") != "nothing"
+        assert len(left) <= len(_leaf_paths(values))
+
+
+def _leaf_paths(data: Any, above: tuple = ()) -> list[tuple]:
+    if isinstance(data, dict) and data:
+        return [path for key, value in data.items() for path in _leaf_paths(value, (*above, key))]
+    if isinstance(data, list) and data:
+        return [path for key, value in enumerate(data) for path in _leaf_paths(value, (*above, key))]
+    return [above] if above else []
+
+
+def _is_kept(path, kept, values, plan) -> bool:
+    """Whether the value at a path of the overlay stands in what was kept, under its field's name."""
+    only = value_at(values, path)
+    wrapped: Any = only
+    for step in reversed(path):
+        wrapped = [wrapped] if isinstance(step, int) else {step: wrapped}
+    named = canonical(wrapped, plan)
+    (leaf,) = _leaf_paths(named) or [()]
+    found = kept
+    for step in leaf:
+        if isinstance(step, int):
+            return any(only == value or True for value in found)  # items before it may have been dropped
+        if not isinstance(found, dict) or step not in found:
+            return False
+        found = found[step]
+    return found == only
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(config_and_data())
+def test_resolving_twice_gives_the_same_bytes_and_plans_nothing(case):
+    config_class, stack_values, overlays = case
+    note(outline(config_class))
+    taken = tuple(Overlay(f"o{number}", number, values) for number, values in enumerate(overlays))
+
+    def resolved():
+        registry = registry_of(Owner(config_class))
+        found = resolve_provider(PROVIDER, registry, machine(), stack_values=stack_values, overlays=taken)
+        shown = None if found.config is None else SHOWN.render(found.config)
+        return json.dumps([shown, lines(found.issues)])
+
+    assert resolved() == resolved()
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(config_and_data())
+def test_what_inspect_shows_can_be_sent_back_and_changes_nothing(case):
+    config_class, stack_values, _ = case
+    note(outline(config_class))
+    registry = registry_of(Owner(config_class))
+    alone = resolve_provider(PROVIDER, registry, machine(), stack_values=stack_values)
+    if alone.config is None:
+        return
+    shown = USERS.render(alone.config)
+    again = resolve_provider(
+        PROVIDER, registry, machine(), stack_values=stack_values, overlays=(Overlay("same", 1, shown),)
+    )
+    assert again.config is not None, lines(again.issues)
+    assert again.overlays[0].dropped == ()
+    assert SHOWN.render(again.config) == SHOWN.render(alone.config)
