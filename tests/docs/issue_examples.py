@@ -1,0 +1,223 @@
+"""For every issue code, a real mistake that gives it: how `docs/stack-files.md` gets its lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from docs_kit import EXAMPLES
+from pydantic import BaseModel
+
+from stackconf import InvalidConfig, Issue, ProviderType, Stack, hookimpl, user_field
+from stackconf.registry.metadata import PROVIDERS, Advertised, marked
+from stackconf.registry.registry import Registry
+from stackconf.stackfile import load as limits
+from stackconf.stackfile import model
+from stackconf.testing import machine, no_hardware
+
+ACME = EXAMPLES / "provider" / "stackconf_acme.py"
+EMPTY = "version: 2\nproviders: {}\n"
+
+CASES: dict[str, Callable[[], Iterable[Issue]]] = {}
+"""For each code, something that gives issues of which one has it."""
+
+
+class Tiny(BaseModel):
+    """A config class with a field that must be given."""
+
+    model: str
+    threads: int | None = user_field(None, ge=1, alias="num_threads")
+
+
+class TinyPlugin:
+    provides = (ProviderType("inference", "inline::tiny", Tiny),)
+
+    @hookimpl
+    def default_config(self, provider):
+        if provider.provider_id == "broken":
+            raise ValueError("no such card")
+
+
+class Circle:
+    """Two apis that depend on each other."""
+
+    provides = (
+        ProviderType("files", "inline::circle", Tiny, api_dependencies=("inference",)),
+        ProviderType("inference", "inline::circle", Tiny, api_dependencies=("files",)),
+    )
+
+
+class TinySecond:
+    provides = TinyPlugin.provides
+
+
+class Installed(Registry):
+    """A registry of an environment with these entry points, as `importlib.metadata` would list them."""
+
+    def __init__(self, entries: Sequence[Advertised], disabled: Sequence[str] = (), **options: Any) -> None:
+        super().__init__(entry_points=False, **options)
+        self._advertised = marked(entries, disabled)
+        for entry in self._advertised:
+            self._advertised_types.setdefault(entry.name, []).append(entry)
+
+
+def provider(config: str = "", *, type_: str = "remote::acme", api: str = "inference", id_: str = "a") -> str:
+    """A stack file with one provider."""
+    text = f"providers:\n  {api}:\n  - provider_id: {id_}\n    provider_type: {type_}\n"
+    return text + (f"    config:\n      {config}\n" if config else "")
+
+
+def issues_of(text: str | bytes, *, registry: Registry | None = None, environ=None, then=None) -> list[Issue]:
+    """Everything said of a stack file, and of what `then` does with the opened stack."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder, "stack.yaml")
+        file.write_bytes(text if isinstance(text, bytes) else text.encode())
+        registry = registry or Registry(files=[ACME], plugins=[TinyPlugin()], entry_points=False)
+        try:
+            with Stack.open(file, registry=registry, hardware=machine(), environ=environ or {}) as stack:
+                issues = list(stack.issues)
+                if then is not None:
+                    issues += then(stack)
+        except InvalidConfig as error:
+            issues = list(error.issues)
+    return [_renamed(issue, str(file)) for issue in issues]
+
+
+def _renamed(issue: Issue, file: str) -> Issue:
+    from attrs import evolve
+
+    where = issue.where and evolve(issue.where, file=issue.where.file.replace(file, "stack.yaml"))
+    message = issue.message.replace(file, "stack.yaml")
+    return evolve(issue, where=where, message=message)
+
+
+def case(code: str, text: str | bytes, **options: Any) -> None:
+    CASES[code] = lambda: issues_of(text, **options)
+
+
+def register(config: dict[str, Any], **options: Any) -> Callable[[Stack], list[Issue]]:
+    def then(stack: Stack) -> list[Issue]:
+        registered = stack.configurations.register(config, **options)
+        return [*registered.dropped, *registered.warnings]
+
+    return then
+
+
+def users(config: dict[str, Any], provider_id: str = "a") -> dict[str, Any]:
+    return {"inference": [{"provider_id": provider_id, "config": config}]}
+
+
+# The file
+
+case("bad-encoding", b"version: 2\nname: caf\xe9\n")
+case("bad-character", "version: 2\nname: a\x00b\n")
+case("empty-file", "# nothing yet\n")
+case("yaml-syntax", "version: 2\nimage_name: my: stack\n")
+case("several-documents", "version: 2\nproviders: {}\n---\nversion: 3\n")
+case("duplicate-key", "version: 2\nproviders: {}\nversion: 3\n")
+case("key-not-text", "version: 2\nproviders: {}\n8321: port\n")
+case("bad-value", "version: 2\nproviders: {}\nimage_name: 2024-13-45\n")
+case("forbidden-tag", "version: 2\nproviders: !!python/object:os.system {}\n")
+case("duplicate-anchor", "x-a: &one 1\nx-b: &one 2\nproviders: {}\n")
+case("unknown-alias", "providers: *shared\n")
+case("recursive-alias", "providers: &all\n  inference: *all\n")
+case("bad-merge", "x-a: &one 1\nproviders:\n  <<: *one\n")
+case("too-large", b"#" * (limits.MAX_BYTES + 1))
+case("too-deep", "providers: " + "[" * 101 + "]" * 101 + "\n")
+case("too-many-values", "providers: [" + "1," * limits.MAX_NODES + "]\n")
+case("alias-bomb", "x-a: &a [" + "1," * 1001 + "]\nx-b: [" + "*a," * 101 + "]\nproviders: {}\n")
+case("too-many-tags", "%TAG !a! tag:example.org,2024:\n" * (limits.MAX_TAG_DIRECTIVES + 1) + "--- {}\n")
+case("too-many-issues", "providers:\n" + "".join(f"  a{n}: 1\n" for n in range(model.MAX_ISSUES + 1)))
+case("build-file", "version: 2\ndistribution_spec: {}\n")
+case("no-providers", "version: 2\n")
+case("unknown-key", "version: 2\nprovidres: {}\n")
+case("wrong-shape", "version: 2\nproviders:\n  inference:\n    provider_id: a\n    provider_type: b\n")
+case("no-value", "version: 2\nproviders:\n  inference:\n")
+case("old-form", "routing_table:\n  inference:\n  - provider_type: remote::acme\n    routing_key: any\n")
+case("unknown-setting", EMPTY + "stackconf: {seal: true}\n")
+case("bad-setting", EMPTY + "stackconf: {unknown_types: ignore}\n")
+
+# Providers
+
+case("missing-key", "providers:\n  inference:\n  - provider_id: a\n")
+case("bad-id", provider(id_='"a\\nb"'))
+case("duplicate-provider", provider() + "  - provider_id: a\n    provider_type: remote::acme\n")
+case("unknown-type", provider(type_="remote::ollama"))
+case("unknown-api", provider(api="inferense"))
+ENTRY = Advertised(PROVIDERS, "inference/remote::acme", str(ACME), "stackconf-acme", "0.1.0")
+OTHER = Advertised(PROVIDERS, "inference/remote::acme", "acme_fork", "acme-fork", "2.0")
+case("disabled-plugin", provider(), registry=Installed([ENTRY], ["stackconf-acme"]))
+case("contested-type", provider(), registry=Installed([ENTRY, OTHER]))
+case("plugin-load-error", provider(), registry=Installed([OTHER]))
+case("hook-error", provider("model: m", type_="inline::tiny", id_="broken"))
+case(
+    "dependency-cycle",
+    "providers:\n  inference: [{provider_id: a, provider_type: 'inline::circle', config: {model: m}}]\n"
+    "  files: [{provider_id: b, provider_type: 'inline::circle', config: {model: m}}]\n",
+    registry=Registry(plugins=[Circle()], entry_points=False),
+    then=lambda stack: list(stack.plan().issues),
+)
+
+# References
+
+case("env-missing", provider("url: ${env.ACME_URL}"))
+case("env-lowercase", provider("url: ${env.acme_url}"))
+case("env-unclosed", provider('url: "${env.ACME_URL"'))
+case("env-nested", provider("url: ${env.ACME_URL:=http://${env.HOST}}"))
+case("env-malformed", provider("url: $env.ACME_URL"))
+case("env-grammar", provider("url: ${env.ACME_URL:=x}\n      model_dir: ${env.A:=a}${env.MODELS:models}"))
+case("env-bash-default", provider("url: ${env.ACME_URL:-http://a}\n      model_dir: ${env.MODELS:models}"))
+case("env-lookalike", provider("url: $ACME_URL"))
+
+# Fields
+
+case("unknown-field", provider("urll: http://127.0.0.1:7860"))
+case("wrong-value", provider("threads: 0"))
+case("missing-field", provider(type_="inline::tiny"))
+
+# Configurations
+
+case("not-user-field", provider(), then=register(users({"threads": 2, "model_dir": "/"})))
+case("ignored-key", provider(), then=register({"version": 2, "providers": users({"threads": 2})}))
+case("not-registrable", provider(), then=register(users({"api_key": "sk-1234"})))
+case("nothing-kept", provider(), then=register(users({"model_dir": "/"})))
+case("missing-secret", provider(), then=register(users({"api_key": "${env.ACME_KEY}"})))
+case(
+    "given-twice",
+    provider("model: m", type_="inline::tiny"),
+    then=register(users({"threads": 2, "num_threads": 3})),
+)
+
+
+def _missing_file() -> list[Issue]:
+    try:
+        Stack.open("stack.yaml.gone")
+    except InvalidConfig as error:
+        return list(error.issues)
+    raise AssertionError
+
+
+def _left_behind() -> list[Issue]:
+    with TemporaryDirectory() as folder:
+        file = Path(folder, "stack.yaml")
+        for text in (provider(), EMPTY):
+            file.write_text(text, encoding="utf-8")
+            registry = Registry(files=[ACME], entry_points=False)
+            with Stack.open(file, registry=registry, hardware=no_hardware(), environ={}) as stack:
+                if text != EMPTY:
+                    stack.configurations.register(users({"threads": 2}))
+                issues = list(stack.issues)
+    return issues
+
+
+CASES["unreadable-file"] = _missing_file
+CASES["no-provider"] = _left_behind
+
+
+def line_of(code: str) -> str:
+    """The first line that the mistake of a code gives with that code."""
+    found = [str(issue) for issue in CASES[code]() if issue.code == code]
+    assert found, f"{code}: {[str(issue) for issue in CASES[code]()]}"
+    return found[0]
