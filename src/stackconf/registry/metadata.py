@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from configparser import ConfigParser
+from configparser import Error as ParserError
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,7 +79,10 @@ def _entry_points_text(distribution: Distribution) -> str | None:
 def _entries(text: str, distribution: str, version: str) -> Iterator[Advertised]:
     parser = ConfigParser(delimiters=("=",), strict=False, interpolation=None)
     parser.optionxform = str  # type: ignore[assignment,method-assign] # names are case sensitive
-    parser.read_string(text)
+    try:
+        parser.read_string(text)
+    except ParserError:
+        return  # no installer wrote that; it must not hide every other plugin
     for group in GROUPS:
         if parser.has_section(group):
             for name, target in parser.items(group):
