@@ -180,6 +180,7 @@ case("missing-field", provider(type_="inline::tiny"))
 # Configurations
 
 case("not-user-field", provider(), then=register(users({"threads": 2, "model_dir": "/"})))
+case("redacted", provider(), then=register(users({"threads": 2, "api_key": "********"})))
 case("ignored-key", provider(), then=register({"version": 2, "providers": users({"threads": 2})}))
 case("not-registrable", provider(), then=register(users({"api_key": "sk-1234"})))
 case("nothing-kept", provider(), then=register(users({"model_dir": "/"})))

@@ -15,21 +15,13 @@ from stackconf.testing import machine
 
 PAGE = page("stack-files.md")
 NO_CODES = {"digest-key", "disabled-plugins", "stackconf-apply", "stackconf-hooks", "stackconf-loop"}
-    "digest-key",
-    "utf-8",
-    "utf-16",
-    "disabled-plugins",
-    "stackconf-apply",
-    "stackconf-hooks",
-    "stackconf-loop",
-}
 KEBAB = re.compile(r"[a-z]+(-[a-z]+)+")
 NOT_ISSUES = ("cli", "hardware", "testing")
 """Folders whose words with a dash are no issue codes."""
 
 
 def codes_in_source() -> set[str]:
-    """Every text constant of the source that has the form of a code."""
+    """Every text constant of the source that has the form of a code, and what `drop` is given as one."""
     source = ROOT / "src" / "stackconf"
     found = set()
     for file in source.rglob("*.py"):
@@ -38,6 +30,8 @@ def codes_in_source() -> set[str]:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and KEBAB.fullmatch(node.value):
                 found.add(node.value)
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "drop" and node.args[2:]:
+                found.add(ast.literal_eval(node.args[2]))
     return found - NO_CODES
 
 
