@@ -14,11 +14,11 @@ from stackconf.cli.options import Command, Settings, pass_settings, stack_option
 from stackconf.cli.output import emit_json, out, plural, show_issues
 from stackconf.cli.waiting import waiting
 from stackconf.errors import InvalidConfig
-from stackconf.types import Issue
 
 if TYPE_CHECKING:
     from stackconf.hardware.facts import Hardware
     from stackconf.registry.registry import Registry
+    from stackconf.types import Issue
 
 _LEVELS = (("error", "error"), ("warning", "warning"), ("ignored", "value ignored"))
 
@@ -73,6 +73,7 @@ def _checked(
     """How many providers a file has, `None` if it cannot be read, and all its issues."""
     from stackconf.manager import Manager
     from stackconf.stackfile.model import load
+    from stackconf.types import Issue
 
     try:
         file = load(path, os.environ)

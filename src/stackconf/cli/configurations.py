@@ -30,10 +30,7 @@ def configurations() -> None:
     """Registered configurations: what users set on top of the stack file."""
 
 
-configurations.add_command(inspect)
-
-
-@configurations.command("register")
+@configurations.command("register", short_help="Register a configuration and assign it.")
 @click.argument("source", required=False)
 @click.option("--config", metavar="FILE", type=click.Path(), help="The configuration's file; - is stdin.")
 @click.option("--name", default="default", show_default=True, help="What to call it.")
@@ -83,7 +80,7 @@ def register(
     _tell_registered(settings, registered, assigned=assigned)
 
 
-@configurations.command("list")
+@configurations.command("list", short_help="List the registered and the shipped ones.")
 @stack_options
 @pass_settings
 def list_(settings: Settings) -> None:
@@ -102,7 +99,7 @@ def list_(settings: Settings) -> None:
         err(settings).note("hint", "none is registered; `stackconf configurations register --help` says how")
 
 
-@configurations.command("get")
+@configurations.command("get", short_help="Print one as YAML.")
 @click.argument("name", type=ConfigurationName())
 @stack_options
 @pass_settings
@@ -118,7 +115,7 @@ def get(settings: Settings, name: str) -> None:
         emit_yaml({"providers": found.providers})
 
 
-@configurations.command("assign")
+@configurations.command("assign", short_help="Make one count.")
 @click.argument("name", type=ConfigurationName())
 @_EXPECT
 @stack_options
@@ -130,7 +127,7 @@ def assign(settings: Settings, name: str, expect_revision: int | None) -> None:
         _tell_changed(settings, stack, name, "assigned", revision)
 
 
-@configurations.command("unassign")
+@configurations.command("unassign", short_help="Make one no longer count.")
 @click.argument("name", type=ConfigurationName())
 @_EXPECT
 @stack_options
@@ -142,7 +139,7 @@ def unassign(settings: Settings, name: str, expect_revision: int | None) -> None
         _tell_changed(settings, stack, name, "unassigned", revision)
 
 
-@configurations.command("unregister")
+@configurations.command("unregister", short_help="Forget one.")
 @click.argument("name", type=ConfigurationName())
 @_EXPECT
 @stack_options
@@ -152,6 +149,9 @@ def unregister(settings: Settings, name: str, expect_revision: int | None) -> No
     with opened(settings) as stack:
         revision = stack.configurations.unregister(name, expected_revision=expect_revision)
         _tell_changed(settings, stack, name, "unregistered", revision)
+
+
+configurations.add_command(inspect)
 
 
 def _source(source: str | None, config: str | None) -> Source:

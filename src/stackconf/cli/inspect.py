@@ -9,7 +9,7 @@ from stackconf.cli.options import Command, Settings, pass_settings, stack_option
 from stackconf.cli.output import emit_json, emit_yaml, show_issues
 
 
-@click.command("inspect", cls=Command)
+@click.command("inspect", cls=Command, short_help="Print the effective configuration.")
 @click.option("--all", "whole", is_flag=True, help="Every field, not only those that users may set.")
 @stack_options
 @pass_settings

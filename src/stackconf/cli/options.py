@@ -116,6 +116,10 @@ class Group(click.Group):
             ctx.exit(2)
         return super().parse_args(ctx, args)
 
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        """The commands' names, in the order in which they were made."""
+        return list(self.commands)
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Own options, then the shared ones, then the commands."""
         _format_options(self, ctx, formatter)

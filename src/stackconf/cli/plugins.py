@@ -31,7 +31,7 @@ def plugins() -> None:
     """
 
 
-@plugins.command("list")
+@plugins.command("list", short_help="List what is installed.")
 @output_options
 @pass_settings
 def list_(settings: Settings) -> None:
@@ -52,7 +52,7 @@ def list_(settings: Settings) -> None:
     out(settings).table(("name", "group", "distribution", "enabled"), rows)
 
 
-@plugins.command("disable")
+@plugins.command("disable", short_help="Never import it again.")
 @click.argument("name")
 @output_options
 @pass_settings
@@ -69,7 +69,7 @@ def disable(settings: Settings, name: str) -> None:
     _tell(settings, name, word, concerned)
 
 
-@plugins.command("enable")
+@plugins.command("enable", short_help="Let it be imported again.")
 @click.argument("name")
 @output_options
 @pass_settings

@@ -30,7 +30,7 @@ def providers() -> None:
     """The providers of the stack, and what can be set on each."""
 
 
-@providers.command("list")
+@providers.command("list", short_help="List the stack's providers, or the installed types.")
 @click.option("--types", is_flag=True, help="List the installed provider types instead of a stack's.")
 @stack_options
 @pass_settings
@@ -58,7 +58,7 @@ def list_(settings: Settings, *, types: bool) -> int:
     return int(show_issues(settings, issues))
 
 
-@providers.command("show")
+@providers.command("show", short_help="Show the fields of a type.")
 @click.argument("name", metavar="PROVIDER_OR_TYPE", type=ProviderName())
 @stack_options
 @pass_settings
@@ -86,7 +86,11 @@ def _list_types(settings: Settings) -> int:
     rows = []
     for key in sorted({*plugins, *registry.type_keys()}):
         entry = plugins.get(key)
-        plugin = f"{entry.distribution} {entry.version}".strip() if entry else "--plugin"
+        plugin = (
+            f"{entry.distribution} {entry.version}".strip()
+            if entry
+            else _owner(registry, key).hooks.owner.label
+        )
         rows.append((key, "enabled" if entry is None or entry.enabled else "disabled", plugin))
     if settings.json:
         emit_json({"types": [dict(zip(("type", "state", "plugin"), row, strict=True)) for row in rows]})
