@@ -250,7 +250,11 @@ class _Projection:
             user = allowed if field.user is None else field.user
             if name in tags and not plan.is_tagged({name: value}):
                 user = False
-            if user and type(value) in SCALARS and not (field.secret or field.locks or is_redacted(value)):
+            kind = type(value)
+            if not user and kind is not dict:
+                self.drop((*above, key), _NOT_USERS)
+                continue
+            if kind in SCALARS and not (field.secret or field.locks or (kind is str and is_redacted(value))):
                 kept[name] = value
                 continue
             taken = self.of_value(value, field, (*above, key), base.get(name, _MISSING), allowed=user)
