@@ -42,7 +42,8 @@ def apply(settings: Settings, *, require_healthy: bool) -> int:
     would happen.
     """
     with opened(settings) as stack:
-        made = stack.plan()
+        with waiting(settings, "planning"):
+            made = stack.plan()
         if not made.errors:
             show_issues(settings, [issue for issue in made.issues if not is_unmanaged(issue)])
             if made.changes:

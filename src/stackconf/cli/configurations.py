@@ -14,10 +14,12 @@ from stackconf.cli.naming import ConfigurationName
 from stackconf.cli.opening import opened
 from stackconf.cli.options import Group, Settings, pass_settings, stack_options
 from stackconf.cli.output import NOTHING, emit_json, emit_yaml, err, out, plural, show_issues, value_text
+from stackconf.cli.waiting import waiting
 
 if TYPE_CHECKING:
     from stackconf.configurations import Source
-    from stackconf.stack import Listed, OnDropped, Registered, Stack
+    from stackconf.plan import Plan
+    from stackconf.stack import Listed, OnDropped, Registered
 
 _EXPECT = click.option(
     "--expect-revision", metavar="N", type=click.IntRange(min=0), help="Refuse if the head is not revision N."
@@ -62,7 +64,7 @@ def register(
     is dropped and reported.
     """
     given = _source(source, config)
-    with opened(settings) as stack:
+    with opened(settings) as stack, waiting(settings, "checking"):
         registered = stack.configurations.register(
             given,
             name,
@@ -122,9 +124,10 @@ def get(settings: Settings, name: str) -> None:
 @pass_settings
 def assign(settings: Settings, name: str, expect_revision: int | None) -> None:
     """Make a configuration count, above those assigned before."""
-    with opened(settings) as stack:
+    with opened(settings) as stack, waiting(settings, "checking"):
         revision = stack.configurations.assign(name, expected_revision=expect_revision)
-        _tell_changed(settings, stack, name, "assigned", revision)
+        made = stack.plan()
+    _tell_changed(settings, name, "assigned", revision, made)
 
 
 @configurations.command("unassign", short_help="Make one no longer count.")
@@ -134,9 +137,10 @@ def assign(settings: Settings, name: str, expect_revision: int | None) -> None:
 @pass_settings
 def unassign(settings: Settings, name: str, expect_revision: int | None) -> None:
     """Make a configuration no longer count; it stays available."""
-    with opened(settings) as stack:
+    with opened(settings) as stack, waiting(settings, "checking"):
         revision = stack.configurations.unassign(name, expected_revision=expect_revision)
-        _tell_changed(settings, stack, name, "unassigned", revision)
+        made = stack.plan()
+    _tell_changed(settings, name, "unassigned", revision, made)
 
 
 @configurations.command("unregister", short_help="Forget one.")
@@ -146,9 +150,10 @@ def unassign(settings: Settings, name: str, expect_revision: int | None) -> None
 @pass_settings
 def unregister(settings: Settings, name: str, expect_revision: int | None) -> None:
     """Forget a registered configuration."""
-    with opened(settings) as stack:
+    with opened(settings) as stack, waiting(settings, "checking"):
         revision = stack.configurations.unregister(name, expected_revision=expect_revision)
-        _tell_changed(settings, stack, name, "unregistered", revision)
+        made = stack.plan()
+    _tell_changed(settings, name, "unregistered", revision, made)
 
 
 configurations.add_command(inspect)
@@ -182,15 +187,14 @@ def _tell_registered(settings: Settings, registered: Registered, *, assigned: bo
         err(settings).note("hint", f"`stackconf configurations assign {registered.name}` makes it count")
 
 
-def _tell_changed(settings: Settings, stack: Stack, name: str, word: str, revision: int) -> None:
-    plan = stack.plan()
+def _tell_changed(settings: Settings, name: str, word: str, revision: int, made: Plan) -> None:
     if settings.json:
         from stackconf.cli.shapes import plan_data
 
-        emit_json({"name": name, "result": word, "revision": revision, "plan": plan_data(plan)})
+        emit_json({"name": name, "result": word, "revision": revision, "plan": plan_data(made)})
         return
     out(settings).line(f"{word} `{name}` as revision {revision}")
-    _hint_apply(settings, len(plan.changes))
+    _hint_apply(settings, len(made.changes))
 
 
 def _hint_apply(settings: Settings, changes: int) -> None:

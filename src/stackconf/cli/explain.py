@@ -11,6 +11,7 @@ from stackconf.cli.naming import ProviderName
 from stackconf.cli.opening import opened
 from stackconf.cli.options import Command, Settings, pass_settings, stack_options
 from stackconf.cli.output import Screen, emit_json, out, plural, show_issues, value_text, visible
+from stackconf.cli.waiting import waiting
 
 if TYPE_CHECKING:
     from stackconf.types import Issue, Origin, Provider
@@ -27,7 +28,7 @@ def explain(settings: Settings, provider: str, field: str | None) -> int:
     PROVIDER is `api/provider_id`, or a provider_id that only one api has. Layers, low to high:
     class, hardware, stack, overlay. With -v the class defaults are told one by one.
     """
-    with opened(settings) as stack:
+    with opened(settings) as stack, waiting(settings, "resolving"):
         key = stack.key_of(provider)
         found = stack.explain(key, field)
         resolved = stack.resolution.providers[key].provider

@@ -104,10 +104,10 @@ class _Picture:
         known = all(each.kind == "absent" for each in about)
         word = "none" if known and about else UNKNOWN if about else "none was looked for"
         self._text(word + "".join(f"; {each.detector}: {each.reason}" for each in about))
-        return [each for each in found.problems if each not in about or not known]
+        return [each for each in found.problems if each not in about]
 
     def _cards(self, cards: Sequence[Accelerator]) -> None:
-        head = ("#", "name", "memory", "free", "capability", "runtime", "visible", "address", "uuid")
+        head = ("card", "memory", "free", "capability", "runtime", "visible", "address", "uuid")
         self._screen.table(head, list(_card_rows(cards)), indent="  ")
 
     def _heading(self, text: str) -> None:
@@ -132,7 +132,7 @@ class _Picture:
             self._fact("further limit", f"{amount(limit)} by {limit.source}")
 
     def _fact(self, label: str, text: str) -> None:
-        start = f"  {label:{_LABEL}}"
+        start = f"  {label:{_LABEL}}" if len(label) < _LABEL else f"  {label}  "
         self._screen.paragraph(text, indent=start, hang=" " * len(start))
 
     def _text(self, text: str) -> None:
@@ -141,11 +141,11 @@ class _Picture:
 
 def _card_rows(cards: Sequence[Accelerator]) -> Iterator[tuple[str, ...]]:
     for card in cards:
+        number = "" if card.index is None else f"{card.index}: "
         shares = " (shared with the host)" if card.memory_kind == "unified" else ""
         capability = ".".join(map(str, card.compute_capability)) if card.compute_capability else UNKNOWN
         yield (
-            _number(card.index),
-            f"{card.name or 'unknown name'}{', MIG on' if card.mig_enabled else ''}",
+            f"{number}{card.name or 'unknown name'}{', MIG on' if card.mig_enabled else ''}",
             _size(card.memory_bytes) + shares,
             _size(card.free_bytes),
             capability,
@@ -155,8 +155,8 @@ def _card_rows(cards: Sequence[Accelerator]) -> Iterator[tuple[str, ...]]:
             card.uuid or UNKNOWN,
         )
         for each in card.mig:
-            name = f"MIG {each.profile or 'instance'}"
-            yield ("", name, _size(each.memory_bytes), "", "", "", "", "", each.uuid or UNKNOWN)
+            name = f"{number}MIG {each.profile or 'instance'}"
+            yield (name, _size(each.memory_bytes), "", "", "", "", "", each.uuid or UNKNOWN)
 
 
 def plural_cpus(amount: float) -> str:

@@ -7,6 +7,7 @@ import click
 from stackconf.cli.opening import opened
 from stackconf.cli.options import Command, Settings, pass_settings, stack_options
 from stackconf.cli.output import emit_json, emit_yaml, show_issues
+from stackconf.cli.waiting import waiting
 
 
 @click.command("inspect", cls=Command, short_help="Print the effective configuration.")
@@ -19,7 +20,7 @@ def inspect(settings: Settings, *, whole: bool) -> int:
     What it prints can be changed and given to `stackconf configurations register`. A provider
     that is invalid has an empty `config`; what is wrong stands on standard error.
     """
-    with opened(settings) as stack:
+    with opened(settings) as stack, waiting(settings, "resolving"):
         data = stack.effective() if whole else stack.configurations.inspect()
         issues = stack.issues
     if settings.json:

@@ -5,19 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from stackconf.cli.output import err
-from stackconf.cli.waiting import waiting
 
 if TYPE_CHECKING:
     from stackconf.cli.options import Settings
     from stackconf.hardware.discovery import Pending
-    from stackconf.hardware.facts import Hardware
     from stackconf.registry.registry import Registry
     from stackconf.stack import Stack
 
@@ -80,17 +77,12 @@ def opened(settings: Settings, *, hardware: bool = True) -> Iterator[Stack]:
             path,
             store=settings.store or os.environ.get(STORE_VARIABLE) or None,
             registry=registry,
-            hardware=partial(_looked, settings, pending) if pending else None,
+            hardware=pending.result if pending else None,
             skip_unknown=settings.skip_unknown or None,
         ) as stack:
             yield stack
     finally:
         warn_of_plugins(settings, registry)
-
-
-def _looked(settings: Settings, pending: Pending) -> Hardware:
-    with waiting(settings, "looking at this machine"):
-        return pending.result()
 
 
 def warn_of_plugins(settings: Settings, registry: Registry) -> None:

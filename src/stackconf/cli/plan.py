@@ -21,6 +21,7 @@ from stackconf.cli.output import (
     value_text,
     visible,
 )
+from stackconf.cli.waiting import waiting
 
 if TYPE_CHECKING:
     from stackconf.plan import FieldChange, Plan, ProviderChange
@@ -44,7 +45,7 @@ def plan(settings: Settings, *, exit_code: bool) -> int:
     Each field shows its value (or `before -> after` and what that costs the running provider),
     the layer and source that give it, and for a hardware default the reason.
     """
-    with opened(settings) as stack:
+    with opened(settings) as stack, waiting(settings, "planning"):
         made = stack.plan()
         name = str(stack.file.name)
     if settings.json:

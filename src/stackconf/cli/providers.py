@@ -12,6 +12,7 @@ from stackconf.cli.opening import open_registry, opened, stack_here, warn_of_plu
 from stackconf.cli.options import Group, Settings, pass_settings, stack_options
 from stackconf.cli.output import NOTHING, Screen, emit_json, err, out, plural, show_issues, value_text
 from stackconf.cli.typenames import type_text
+from stackconf.cli.waiting import waiting
 from stackconf.errors import PluginLoadError, UnknownName
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def list_(settings: Settings, *, types: bool) -> int:
         if not types:
             err(settings).note("hint", "no stack file here, so these are the installed types")
         return _list_types(settings)
-    with opened(settings) as stack:
+    with opened(settings) as stack, waiting(settings, "resolving"):
         rows = list(_rows(stack))
         issues = stack.issues
     if settings.json:
