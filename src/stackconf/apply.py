@@ -335,6 +335,7 @@ class _Calls:
 
         async def waiting() -> Any:
             task = asyncio.ensure_future(shielded())
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be left
             done, _ = await asyncio.wait({task}, timeout=self._seconds)
             if not done:
                 task.cancel()
@@ -362,7 +363,8 @@ def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
         left = asyncio.all_tasks(loop)
         for task in left:
             task.cancel()
-        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        if left:
+            loop.run_until_complete(asyncio.wait(left, timeout=_GRACE))
         loop.run_until_complete(loop.shutdown_asyncgens())
     finally:
         loop.close()

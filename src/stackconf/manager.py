@@ -7,7 +7,7 @@ only what a change touches. It writes to the store only in `apply`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from attrs import evolve, field, frozen
 
@@ -15,11 +15,20 @@ from stackconf.apply import Observer, Outcome, Report, Step, Transaction
 from stackconf.deadline import hook_seconds, map_with_deadline
 from stackconf.detectors import detectors_of
 from stackconf.errors import ApplyError, InvalidConfig, PluginLoadError, StalePlan
-from stackconf.fields import plan_of
-from stackconf.plan import SECRET, AppliedRecord, Plan, Snapshot, digester, make_plan, snapshot
+from stackconf.plan import (
+    UNKNOWN,
+    AppliedRecord,
+    Plan,
+    ProviderChange,
+    Snapshot,
+    digester,
+    make_plan,
+    restored,
+    snapshot,
+)
 from stackconf.registry.registry import Missing, Owned
-from stackconf.resolve.blame import dropped_issues
-from stackconf.resolve.resolve import PLUGIN_DEFECT, Overlay, Resolved, resolve_provider
+from stackconf.resolve.blame import PLUGIN_DEFECT, dropped_issues, in_order
+from stackconf.resolve.resolve import Overlay, Resolved, resolve_provider
 from stackconf.types import Issue, Provider
 
 if TYPE_CHECKING:
@@ -44,7 +53,7 @@ class Resolution:
 
     @property
     def issues(self) -> tuple[Issue, ...]:
-        """Everything that is wrong or was dropped: of the file, then provider by provider."""
+        """Everything that is wrong or was dropped: in the order of the file, then what is not in it."""
         found = [*self.stack.issues, *self.unmatched]
         for resolved in self.providers.values():
             found += resolved.issues
@@ -52,7 +61,7 @@ class Resolution:
             for taken in resolved.overlays:
                 if plan is not None:
                     found += dropped_issues(resolved.provider, taken, plan)
-        return tuple(found)
+        return in_order(found)
 
     @property
     def errors(self) -> tuple[Issue, ...]:
@@ -185,15 +194,25 @@ class Manager:
 
         revision = store.read()
         resolution = self.resolve(self.overlays(revision.state))
+        applied = store.applied()
         return make_plan(
             resolution.providers,
-            store.applied(),
+            applied,
             digest=digester(store.digest_key()),
             base_revision=revision.number,
             stack=self.stack,
             hardware_fingerprint=fingerprint(self.hardware),
             issues=resolution.issues,
+            leaving_needs={
+                key: self._needs(record.provider)
+                for key, record in applied.items()
+                if key not in self._entries
+            },
         )
+
+    def _needs(self, provider: Provider) -> tuple[str, ...]:
+        owned = self.registry.find(provider.api, provider.provider_type)
+        return owned.kind.api_dependencies if isinstance(owned, Owned) else ()
 
     def apply(
         self,
@@ -225,9 +244,15 @@ class Manager:
         self, store: Store, plan: Plan, *, require_healthy: bool, actor: str, observer: Observer | None
     ) -> Report:
         applied = store.applied()
-        steps = [self._step(change, applied) for change in plan.changes]
         attempt = store.begin(plan.base_revision, actor)
         digest = digester(store.digest_key())
+        steps = [self._step(change, applied, digest) for change in plan.changes]
+        # Taken before a plugin has the objects in its hands.
+        snapshots = {
+            change.provider.key: snapshot(self._resolved(change.provider.key), digest)
+            for change in plan.changes
+            if change.kind != "leave"
+        }
         transaction = Transaction(steps, require_healthy=require_healthy, observer=observer)
         report = Report("failed")
         try:
@@ -236,39 +261,23 @@ class Manager:
             if report.state == "failed":
                 report = transaction.report("failed")
             report = evolve(report, revision=plan.base_revision, attempt=attempt)
-            records, left = self._records(plan, report, applied, digest)
+            records, left = _records(plan, report, applied, snapshots)
             store.finish(attempt, report, records, left)
         self._remember(report, records)
         if report.state == "failed":
             raise ApplyError(_failure(report), report)
         return report
 
-    def _records(
-        self, plan: Plan, report: Report, before: Mapping[str, AppliedRecord], digest: Callable[[str], str]
-    ) -> tuple[dict[str, AppliedRecord], list[str]]:
-        records: dict[str, AppliedRecord] = {}
-        left: list[str] = []
-        for change, outcome in zip(plan.changes, report.outcomes, strict=True):
-            key = change.provider.key
-            if outcome.state == "unknown":
-                records[key] = AppliedRecord(
-                    change.provider, before[key].revision if key in before else 0, {}
-                )
-            elif outcome.state == "applied" and change.kind == "leave":
-                left.append(key)
-            elif outcome.state == "applied":
-                resolved = self._resolved(key)
-                records[key] = AppliedRecord(change.provider, plan.base_revision, snapshot(resolved, digest))
-        return records, left
-
     def _remember(self, report: Report, records: Mapping[str, AppliedRecord]) -> None:
         for outcome in report.of("applied"):
-            record = records.get(outcome.provider)
+            record = records.get(outcome.provider) if outcome.kind != "leave" else None
             config = self._resolved(outcome.provider).config if record else None
             if record is not None and config is not None:
                 self._running[outcome.provider] = (record.snapshot, config)
 
-    def _step(self, change: Any, applied: Mapping[str, AppliedRecord]) -> Step:
+    def _step(
+        self, change: ProviderChange, applied: Mapping[str, AppliedRecord], digest: Callable[[str], str]
+    ) -> Step:
         provider = change.provider
         record = applied.get(provider.key)
         if record is not None and record.provider.provider_type != provider.provider_type:
@@ -277,34 +286,27 @@ class Manager:
         if not isinstance(owned, Owned):
             return Step(change, None, None, None)
         config = None if change.kind == "leave" else self._resolved(provider.key).config
-        previous = self._previous(record, owned, config) if record else None
+        previous = self._previous(record, owned, config, digest) if record else None
         return Step(change, owned.hooks, config, previous)
 
-    def _previous(self, record: AppliedRecord, owned: Owned, now: BaseModel | None) -> BaseModel | None:
+    def _previous(
+        self,
+        record: AppliedRecord,
+        owned: Owned,
+        now: BaseModel | None,
+        digest: Callable[[str], str],
+    ) -> BaseModel | None:
         """The applied configuration as an object: the one that runs, or rebuilt from the store.
 
-        The store keeps no secret, so a rebuilt one has its class's default where a secret has
-        changed since.
+        Where nobody knows what runs, a provider that stays has none and is told everything anew; one
+        that leaves is given what was last known.
         """
+        if UNKNOWN in record.snapshot and now is not None:
+            return None
         running = self._running.get(record.provider.key)
         if running is not None and running[0] == record.snapshot:
             return running[1]
-        if not record.snapshot:
-            return None
-        values = _without_digests(record.snapshot)
-        plan = plan_of(owned.config_class)
-        if now is not None:
-            values.update(
-                {
-                    name: getattr(now, name)
-                    for name, value in record.snapshot.items()
-                    if name in plan.fields and _holds_secret(value)
-                }
-            )
-        try:
-            return owned.config_class.model_validate(values, by_alias=True, by_name=True)
-        except ValueError:
-            return None
+        return restored(record, owned.config_class, now, digest)
 
     def _resolved(self, key: str) -> Resolved:
         assert self._last is not None  # noqa: S101 (a plan resolves first)
@@ -383,14 +385,28 @@ def _provider(entry: ProviderEntry) -> Provider:
     return Provider(entry.api, str(entry.provider_id), entry.provider_type)
 
 
-def _holds_secret(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        return SECRET in value or any(map(_holds_secret, value.values()))
-    return isinstance(value, list) and any(map(_holds_secret, value))
-
-
-def _without_digests(data: Snapshot) -> dict[str, Any]:
-    return {name: value for name, value in data.items() if not _holds_secret(value)}
+def _records(
+    plan: Plan, report: Report, before: Mapping[str, AppliedRecord], snapshots: Mapping[str, Snapshot]
+) -> tuple[dict[str, AppliedRecord], list[str]]:
+    """What is applied after an attempt, where that changed, and the providers that left."""
+    records: dict[str, AppliedRecord] = {}
+    left: dict[str, None] = {}
+    stuck: set[str] = set()
+    for change, outcome in zip(plan.changes, report.outcomes, strict=True):
+        key = change.provider.key
+        old = before.get(key)
+        if outcome.state == "unknown":
+            last = old.snapshot if old is not None and change.kind == "leave" else {}
+            revision = 0 if old is None else old.revision
+            records[key] = AppliedRecord(change.provider, revision, {**last, UNKNOWN: True})
+        elif change.kind == "leave":
+            if outcome.state == "applied":
+                left[key] = None
+            else:
+                stuck.add(key)  # the old type is still to leave, so it is what stays recorded
+        elif outcome.state == "applied" and key not in stuck:
+            records[key] = AppliedRecord(change.provider, plan.base_revision, snapshots[key])
+    return records, [key for key in left if key not in records]
 
 
 def _refuse_stale(given: Plan, now: Plan) -> None:

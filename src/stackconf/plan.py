@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from stackconf.fields import labels_at
 from stackconf.redact import REDACTED, redact_text
@@ -22,6 +22,8 @@ from stackconf.resolve.render import SHOWN, Renderer
 from stackconf.types import Issue, LayerName, Provider, UpdateClass
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from stackconf.resolve.resolve import Resolved
     from stackconf.stackfile.model import StackFile
 
@@ -30,6 +32,8 @@ Snapshot: TypeAlias = Mapping[str, Any]
 Digest: TypeAlias = Callable[[str], str]
 
 SECRET = "$secret"  # noqa: S105 (the key that marks a digest)
+UNKNOWN = "$unknown"
+"""The key that marks a snapshot of which nobody can say whether it is what runs."""
 _COST: dict[UpdateClass, int] = {"in_place": 0, "reload": 1, "restart": 2}
 
 
@@ -117,6 +121,52 @@ def snapshot(resolved: Resolved, digest: Digest) -> Snapshot:
     return Renderer(secret=secret, url=url).render(resolved.config)
 
 
+def restored(
+    record: AppliedRecord, config_class: type[BaseModel], now: BaseModel | None, digest: Digest
+) -> BaseModel | None:
+    """What is applied, as an object; `None` where the class does not take it any more.
+
+    The store keeps no secret. One that is the same `now` is taken from there; any other is left
+    out, or is empty text where its class requires it.
+    """
+    revealed = None if now is None else _REVEALED.render(now)
+    known = {key: value for key, value in record.snapshot.items() if key != UNKNOWN}
+    for instead in (_LEFT_OUT, ""):
+        values = _with_secrets(known, revealed, digest, instead)
+        try:
+            return config_class.model_validate(values, by_alias=True, by_name=True)
+        except Exception:  # noqa: BLE001, S112 (a plugin's validator may raise anything)
+            continue
+    return None
+
+
+_LEFT_OUT: Any = object()
+_REVEALED = Renderer(secret=lambda text: text, url=lambda text: text)
+
+
+def _with_secrets(value: Any, now: Any, digest: Digest, instead: Any) -> Any:
+    if isinstance(value, Mapping) and SECRET in value:
+        return _secret_of(value, now, digest, instead)
+    if isinstance(value, Mapping):
+        pairs = [
+            (key, _with_secrets(inner, value_at(now, (key,)), digest, instead))
+            for key, inner in value.items()
+        ]
+        return {key: inner for key, inner in pairs if inner is not _LEFT_OUT}
+    if isinstance(value, list):
+        return [
+            _with_secrets(inner, value_at(now, (index,)), digest, "") for index, inner in enumerate(value)
+        ]
+    return value
+
+
+def _secret_of(kept: Mapping[str, Any], now: Any, digest: Digest, instead: Any) -> Any:
+    shown = kept["shown"]
+    if isinstance(now, str) and (digest(now) == kept[SECRET] or redact_text(now) == shown != REDACTED):
+        return now
+    return instead if shown == REDACTED else shown.replace(REDACTED, "")
+
+
 def make_plan(
     resolved: Mapping[str, Resolved],
     applied: Mapping[str, AppliedRecord],
@@ -126,8 +176,13 @@ def make_plan(
     stack: StackFile | None,
     hardware_fingerprint: str,
     issues: Sequence[Issue] = (),
+    leaving_needs: Mapping[str, Sequence[str]] | None = None,
 ) -> Plan:
-    """The plan from what is applied to what is resolved, dependencies first, leavers last."""
+    """The plan from what is applied to what is resolved, dependencies first, leavers last.
+
+    A provider that became another type leaves as the old one before it joins as the new one.
+    `leaving_needs` are the apis that leaving providers depend on, by provider key.
+    """
     changes: dict[str, ProviderChange] = {}
     unchanged: list[str] = []
     for key, each in resolved.items():
@@ -138,20 +193,38 @@ def make_plan(
             unchanged.append(key)
         else:
             changes[key] = change
-    leaving = [
-        ProviderChange(record.provider, "leave", "restart")
-        for key, record in applied.items()
-        if key not in resolved
-    ]
     ordered, cycle = _in_dependency_order(changes, resolved)
     return Plan(
         base_revision,
         stack.digest if stack else "",
         hardware_fingerprint,
-        (*ordered, *leaving),
+        (*_with_replaced(ordered, applied), *_leaving(resolved, applied, leaving_needs or {})),
         tuple(unchanged),
         (*issues, *cycle),
     )
+
+
+def _with_replaced(
+    ordered: Sequence[ProviderChange], applied: Mapping[str, AppliedRecord]
+) -> Iterator[ProviderChange]:
+    for change in ordered:
+        record = applied.get(change.provider.key)
+        if record is not None and record.provider != change.provider:
+            yield ProviderChange(record.provider, "leave", "restart")
+        yield change
+
+
+def _leaving(
+    resolved: Mapping[str, Resolved],
+    applied: Mapping[str, AppliedRecord],
+    needs: Mapping[str, Sequence[str]],
+) -> list[ProviderChange]:
+    """Those that are applied and no longer in the stack, each before those it depends on."""
+    gone = {key: record.provider for key, record in applied.items() if key not in resolved}
+    graph = {provider.api: dict.fromkeys(needs.get(key, ())) for key, provider in gone.items()}
+    rank = {api: number for number, api in enumerate(_sorted_apis(graph) or ())}
+    ordered = sorted(gone.values(), key=lambda provider: -rank.get(provider.api, 0))
+    return [ProviderChange(provider, "leave", "restart") for provider in ordered]
 
 
 def _change_of(
@@ -161,6 +234,8 @@ def _change_of(
         record = None
     if record is None:
         return _joining(resolved, stack)
+    if UNKNOWN in record.snapshot:
+        return evolve(_joining(resolved, stack), kind="change")
     now = snapshot(resolved, digest)
     if now == record.snapshot:
         return None
@@ -244,11 +319,12 @@ def _in_dependency_order(
     changes: Mapping[str, ProviderChange], resolved: Mapping[str, Resolved]
 ) -> tuple[list[ProviderChange], list[Issue]]:
     """Providers after those of the apis they depend on; otherwise in the stack file's order."""
-    needs: dict[str, set[str]] = {}
-    for key in changes:
-        owned = resolved[key].owned
-        api = resolved[key].provider.api
-        needs.setdefault(api, set()).update(owned.kind.api_dependencies if owned else ())
+    needs: dict[str, dict[str, None]] = {}
+    for each in resolved.values():  # those that stay as they are stand between others
+        owned = each.owned
+        needs.setdefault(each.provider.api, {}).update(
+            dict.fromkeys(owned.kind.api_dependencies if owned else ())
+        )
     try:
         apis = list(TopologicalSorter(needs).static_order())
     except CycleError as error:
@@ -261,3 +337,10 @@ def _in_dependency_order(
         return list(changes.values()), [issue]
     rank = {api: number for number, api in enumerate(apis)}
     return sorted(changes.values(), key=lambda change: rank[change.provider.api]), []
+
+
+def _sorted_apis(needs: Mapping[str, Mapping[str, None]]) -> list[str] | None:
+    try:
+        return list(TopologicalSorter(needs).static_order())
+    except CycleError:
+        return None
