@@ -14,6 +14,7 @@ What each does of the four layers, the projection to user fields, the validation
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import pickle
 import tempfile
@@ -24,11 +25,22 @@ from typing import Any, TypeAlias
 
 import yaml
 from harness import Row, time_functions
-from workload import API, DEFAULTS, HARDWARE, Case, Config, case, floor, overlay_values, stack_text
+from workload import (
+    API,
+    DEFAULTS,
+    HARDWARE,
+    USER_ATTEMPTS,
+    Case,
+    Config,
+    case,
+    floor,
+    overlay_values,
+    stack_text,
+)
 
 from stackconf import Manager
-from stackconf.resolve.layers import project
 from stackconf.fields import plan_of
+from stackconf.resolve.layers import project
 from stackconf.stackfile.model import load
 
 Subject: TypeAlias = Callable[[], object]
@@ -132,11 +144,8 @@ def _stack_layer(path: Path) -> list[Data]:
 
 
 def _dumped(data: Data) -> str:
-    class Plain(yaml.CSafeDumper):
-        def ignore_aliases(self, data: object) -> bool:
-            return True
-
-    return yaml.dump(data, Dumper=Plain, sort_keys=False)
+    """As YAML without aliases, which a layer that repeats for every provider would become."""
+    return yaml.safe_dump(json.loads(json.dumps(data)), sort_keys=False)
 
 
 def _validated(merged: Mapping[str, Any]) -> list[Config]:
@@ -164,10 +173,8 @@ def _settings_class() -> Any:
 
 def _pydantic_settings(stack: list[Data], user: list[Data]) -> Subject:
     settings = _settings_class()
-    assert settings(layers=(user[0], stack[0], DEFAULTS)).retry.attempts == 7
-    return lambda: [
-        settings(layers=(over, given, DEFAULTS)) for over, given in zip(user, stack, strict=True)
-    ]
+    assert settings(layers=(user[0], stack[0], DEFAULTS)).retry.attempts == USER_ATTEMPTS
+    return lambda: [settings(layers=(over, given, DEFAULTS)) for over, given in zip(user, stack, strict=True)]
 
 
 def _pydantic_settings_files(folder: Path, path: Path, user: list[Data]) -> Subject:
@@ -181,7 +188,7 @@ def _pydantic_settings_files(folder: Path, path: Path, user: list[Data]) -> Subj
         pairs = zip(user, stack.values(), strict=True)
         return [settings(layers=(over, given, DEFAULTS)) for over, given in pairs]
 
-    assert resolve()[0].retry.attempts == 7
+    assert resolve()[0].retry.attempts == USER_ATTEMPTS
     return resolve
 
 
@@ -200,7 +207,7 @@ def _dynaconf(stack: list[Data], user: list[Data]) -> Subject:
             settings.update({"providers": layer}, merge=True)
         return _validated(settings.PROVIDERS.to_dict())
 
-    assert resolve()[0].retry.attempts == 7
+    assert resolve()[0].retry.attempts == USER_ATTEMPTS
     return resolve
 
 
@@ -218,7 +225,7 @@ def _dynaconf_files(folder: Path, path: Path, user: list[Data]) -> Subject:
         settings.update({"providers": over}, merge=True)
         return _validated(settings.PROVIDERS.to_dict())
 
-    assert resolve()[0].retry.attempts == 7
+    assert resolve()[0].retry.attempts == USER_ATTEMPTS
     return resolve
 
 
@@ -264,7 +271,7 @@ def _omegaconf(stack: list[Data], user: list[Data]) -> Subject:
             for given, over in zip(stack, user, strict=True)
         ]
 
-    assert resolve()[0].retry.attempts == 7
+    assert resolve()[0].retry.attempts == USER_ATTEMPTS
     return resolve
 
 
@@ -279,7 +286,7 @@ def _omegaconf_files(folder: Path, path: Path, user: list[Data]) -> Subject:
         pairs = zip(stack.values(), user, strict=True)
         return [OmegaConf.to_object(OmegaConf.merge(schema, DEFAULTS, *pair)) for pair in pairs]
 
-    assert resolve()[0].retry.attempts == 7
+    assert resolve()[0].retry.attempts == USER_ATTEMPTS
     return resolve
 
 
@@ -298,7 +305,7 @@ def _hydra_files(folder: Path, path: Path, user: list[Data]) -> Subject:
         schema = OmegaConf.structured(ConfigData)
         return [OmegaConf.to_object(OmegaConf.merge(schema, each)) for each in providers.values()]
 
-    assert resolve()[0].retry.attempts == 7
+    assert resolve()[0].retry.attempts == USER_ATTEMPTS
     return resolve
 
 

@@ -45,17 +45,13 @@ def registration() -> Iterator[Row]:
 
 def addressed_call() -> Iterator[Row]:
     """`default_config` for one provider, over the plain method and over pluggy with one plugin."""
-    one = Registry(plugins=[Plugin(kinds(TYPES))], entry_points=False)
-    many = Registry(plugins=[Plugin([kind]) for kind in kinds(TYPES)], entry_points=False)
+    one, many = _ready([Plugin(kinds(TYPES))]), _ready([Plugin([kind]) for kind in kinds(TYPES)])
     provider = Provider(API, "p", "remote::type-500")
     plugin = Plugin(kinds(1))
     alone = pluggy.PluginManager(hookspecs.PROJECT)
     alone.add_hookspecs(hookspecs)
     alone.register(plugin)
     hook = alone.hook.default_config
-    for registry in (one, many):
-        for number in range(TYPES):
-            assert isinstance(registry.find(API, f"remote::type-{number}"), Owned)
 
     def addressed(registry: Registry) -> Callable[[], object]:
         def call() -> None:
@@ -84,3 +80,11 @@ def addressed_call() -> Iterator[Row]:
         yield Row("registry", subject, "pluggy, one plugin", *times[name].over(times["pluggy"]))
         mine = times[name]
         yield Row("registry", f"{subject}, each", "", mine.median * micro, mine.best * micro, "us", 10.0)
+
+
+def _ready(plugins: list[Plugin]) -> Registry:
+    """A registry in which every type has been asked for once."""
+    registry = Registry(plugins=plugins, entry_points=False)
+    for number in range(TYPES):
+        assert isinstance(registry.find(API, f"remote::type-{number}"), Owned)
+    return registry

@@ -12,13 +12,19 @@ import platform
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from attrs import asdict
-from harness import Row
 from peers import peers
 from registering import addressed_call, registration
 from resolving import from_files, from_objects, incremental, linear
 from starting import commands, imports
+
+if TYPE_CHECKING:
+    from harness import Row
+
+MANY = 100
+"""Ratios above this are shown without decimals."""
 
 BENCHMARKS: dict[str, Callable[[], Iterator[Row]]] = {
     "import": imports,
@@ -65,7 +71,7 @@ def shown(value: float | None, unit: str) -> str:
     if value is None:
         return ""
     if unit == "x":
-        return f"x{value:.2f}" if value < 100 else f"x{value:.0f}"
+        return f"x{value:.2f}" if value < MANY else f"x{value:.0f}"
     if unit == "modules":
         return f"{value:.0f} mod"
     return f"{value:.2f} {unit}"

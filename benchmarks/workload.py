@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 API = "inference"
 HARDWARE = machine(cores=8, memory_gib=32)
+MOST_THREADS = 512
+USER_ATTEMPTS = 7
 
 
 class Retry(BaseModel):
@@ -60,7 +62,11 @@ class Plugin:
         self.provides = tuple(provides)
 
     @hookimpl
-    def default_config(self, provider: Provider, hardware: Hardware) -> Mapping[str, object]:
+    def default_config(
+        self,
+        provider: Provider,  # noqa: ARG002 (most plugins take it)
+        hardware: Hardware,
+    ) -> Mapping[str, object]:
         cores = hardware.cpu.usable_physical_cores if hardware.cpu else None
         return {
             "threads": because(cores or 4, "one thread for each usable physical core"),
@@ -71,9 +77,12 @@ class Plugin:
 
     @hookimpl
     def validate_user_config(
-        self, provider: Provider, user_config: Mapping[str, object], config: Config
+        self,
+        provider: Provider,  # noqa: ARG002 (as above)
+        user_config: Mapping[str, object],
+        config: Config,
     ) -> list[Issue]:
-        if config.threads > 512 and "threads" in user_config:
+        if config.threads > MOST_THREADS and "threads" in user_config:
             return [Issue("more threads than any machine has", path="threads")]
         return []
 
@@ -118,7 +127,7 @@ def overlay_values(number: int) -> dict[str, Any]:
     return {
         "url": f"http://user-{number}.example:9000",
         "mode": "fast",
-        "retry": {"attempts": 7},
+        "retry": {"attempts": USER_ATTEMPTS},
         "context_length": 16384,
     }
 
