@@ -108,6 +108,20 @@ def test_a_plugin_that_cannot_be_loaded_is_a_warning(cli, here) -> None:
     assert ran.err.startswith("warning: plugin `bad.py`: cannot be imported: ModuleNotFoundError")
 
 
+def test_a_plugin_file_that_hangs_is_one_line(process, here) -> None:
+    (here / "hang.py").write_text("import time; time.sleep(60)\n", encoding="utf-8")
+    ran = process("plan", "--plugin", "hang.py", STACKCONF_HOOK_TIMEOUT="0.5", STACKCONF_PROBE_TIMEOUT="0.5")
+    assert (ran.code, ran.err) == (
+        1,
+        "error: plugin `hang.py`: its import did not come back within 0.5 s\n",
+    )
+
+
+def test_a_store_that_cannot_be_opened_is_one_line(cli, here) -> None:
+    ran = cli("configurations", "list", "--store", "plugin.py")
+    assert (ran.code, ran.err) == (1, "error: store plugin.py: file is not a database\n")
+
+
 def test_whoever_reads_may_stop_reading(here) -> None:
     listing = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, "plan", "--plugin", "plugin.py"],

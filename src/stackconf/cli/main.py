@@ -23,17 +23,12 @@ def run() -> NoReturn:
 
 def main(args: Sequence[str]) -> int:
     """Run one command line; the exit code."""
-    if list(args) == ["--version"]:
-        sys.stdout.write(f"stackconf {__version__}\n")
-        return 0
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a terminal that lacks a letter is no reason to fail
-            stream.reconfigure(errors="backslashreplace")
-    from stackconf.cli.options import Settings
-
-    settings = Settings()
     try:
-        code = _guarded(list(args), settings)
+        if list(args) == ["--version"]:
+            sys.stdout.write(f"stackconf {__version__}\n")
+            code = 0
+        else:
+            code = _run(list(args))
         sys.stdout.flush()
         sys.stderr.flush()
     except BrokenPipeError:
@@ -41,6 +36,15 @@ def main(args: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return 130
     return code
+
+
+def _run(args: list[str]) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal that lacks a letter is no reason to fail
+            stream.reconfigure(errors="backslashreplace")
+    from stackconf.cli.options import Settings
+
+    return _guarded(args, Settings())
 
 
 def _guarded(args: list[str], settings: Settings) -> int:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from stackconf.cli.output import err
+from stackconf.cli.waiting import waiting
+from stackconf.errors import PluginLoadError
 
 if TYPE_CHECKING:
     from stackconf.cli.options import Settings
@@ -47,10 +49,25 @@ def stack_path(settings: Settings) -> Path:
 
 
 def open_registry(settings: Settings) -> Registry:
-    """The installed plugins and those given by `--plugin`."""
+    """The installed plugins and those given by `--plugin`, whose files are imported here.
+
+    Raises `PluginLoadError` when an import does not come to an end.
+    """
     from stackconf.registry.registry import Registry
 
-    return Registry(files=settings.plugin)
+    if not settings.plugin:
+        return Registry()
+    from stackconf.deadline import hook_seconds, map_with_deadline
+
+    def late(files: tuple[str, ...]) -> Registry:
+        problem = f"its import did not come back within {hook_seconds():g} s"
+        raise PluginLoadError(", ".join(files), problem)
+
+    def load(files: tuple[str, ...]) -> Registry:
+        return Registry(files=files)
+
+    with waiting(settings, "loading plugins"):
+        return map_with_deadline(load, [settings.plugin], seconds=hook_seconds(), late=late)[0]
 
 
 def start_discovery(registry: Registry) -> Pending:
