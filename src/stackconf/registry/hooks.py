@@ -8,17 +8,19 @@ Every failure is turned into a `HookError` that names the plugin.
 from __future__ import annotations
 
 import inspect
+import re
+import threading
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import pluggy
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from stackconf import hookspecs
 from stackconf.errors import HookError, PluginLoadError
-from stackconf.redact import redact_text
+from stackconf.redact import described
 from stackconf.suggest import did_you_mean
-from stackconf.types import Applied, Issue
+from stackconf.types import Applied, Issue, Level
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -31,7 +33,11 @@ if TYPE_CHECKING:
 
 HOOKS = ("discover_hardware", "default_config", "validate_user_config", "apply_config")
 PROVIDER_HOOKS = HOOKS[1:]
+_ARGUMENTS = re.compile(
+    r"for hook '(?P<hook>\w+)'.*Argument\(s\) \{(?P<names>[^}]*)\} are declared", re.DOTALL
+)
 _SPECS = type("Hooks", (), {name: staticmethod(getattr(hookspecs, name)) for name in HOOKS})
+_LEVELS = get_args(Level)
 _MARK = f"{hookspecs.PROJECT}_impl"
 
 
@@ -185,7 +191,9 @@ class OwnerHooks:
                 result: Any = only.function(*[arguments[name] for name in only.argnames])
             else:
                 result = self._default(**arguments)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if is_users_interrupt(error):
+                raise
             raise self._blamed(self._default, error, provider) from error
         if result is None or type(result) is dict or _is_mapping(result):
             return result  # type: ignore[no-any-return]
@@ -211,7 +219,9 @@ class OwnerHooks:
             if not answers:
                 return [], []
             return [issue for answer in answers for issue in self._checked(answer, provider)], []
-        except (Exception, SystemExit):  # noqa: BLE001 (each plugin is called again, apart, and blamed)
+        except BaseException as error:
+            if is_users_interrupt(error):
+                raise
             return self._validate_apart(provider, arguments)
 
     def apply_config(
@@ -221,7 +231,9 @@ class OwnerHooks:
         self.calling = "apply_config"
         try:
             result = self._apply(provider=provider, config=config, previous=previous)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if is_users_interrupt(error):
+                raise
             raise self._blamed(self._apply, error, provider) from error
         if inspect.isawaitable(result):
             return self._awaited(result, provider)
@@ -246,13 +258,18 @@ class OwnerHooks:
         raise self.owner.failed("apply_config", problem, provider.key)
 
     def _checked(self, answer: Iterable[object], provider: Provider) -> list[Issue]:
+        def wrong(problem: str) -> HookError:
+            return self.owner.failed("validate_user_config", problem, provider.key)
+
+        if isinstance(answer, (str, bytes, Issue)) or not hasattr(answer, "__iter__"):
+            raise wrong(f"returned {type(answer).__name__}, not a list of Issue")
         issues: list[Issue] = []
         for issue in answer:
             if not isinstance(issue, Issue):
-                raise self.owner.failed(
-                    "validate_user_config", f"gave {type(issue).__name__}, not Issue", provider.key
-                )
-            issues.append(issue)
+                raise wrong(f"gave {type(issue).__name__}, not Issue")
+            if problem := _defect(issue):
+                raise wrong(f"gave an Issue whose {problem}")
+            issues.append(issue if str(issue).isprintable() else _on_one_line(issue))
         return issues
 
     def _validate_apart(
@@ -269,8 +286,10 @@ class OwnerHooks:
                     issues.extend(self._checked(answer, provider))
             except HookError as error:
                 errors.append(plugin.failed(error.hook, error.problem, provider.key))
-            except (Exception, SystemExit) as error:  # noqa: BLE001 (the plugin is blamed for it)
-                failure = plugin.failed("validate_user_config", _raised(error), provider.key)
+            except BaseException as error:
+                if is_users_interrupt(error):
+                    raise
+                failure = plugin.failed("validate_user_config", described(error), provider.key)
                 failure.__cause__ = error
                 errors.append(failure)
         return issues, errors
@@ -285,7 +304,22 @@ class OwnerHooks:
         while trace is not None:
             culprit = codes.get(trace.tb_frame.f_code, culprit)
             trace = trace.tb_next
-        return culprit.failed(caller.name, _raised(error), provider.key)
+        return culprit.failed(caller.name, described(error), provider.key)
+
+
+def _defect(issue: Issue) -> str:
+    """What keeps a plugin's issue from being shown, or an empty text."""
+    for name in ("message", "path", "hint", "code"):
+        if not isinstance(getattr(issue, name), str):
+            return f"{name} is {type(getattr(issue, name)).__name__}, not text"
+    if issue.level not in _LEVELS:
+        return f"level is none of {', '.join(_LEVELS)}"
+    return ""
+
+
+def _on_one_line(issue: Issue) -> Issue:
+    message, path, hint = (" ".join(text.split()) for text in (issue.message, issue.path, issue.hint))
+    return evolve(issue, message=message, path=path, hint=hint)
 
 
 def _only(caller: pluggy.HookCaller) -> HookImpl | None:
@@ -304,10 +338,21 @@ def register(manager: pluggy.PluginManager, plugin: Plugin) -> None:
     try:
         manager.register(plugin.implementation, name=plugin.name)
     except (pluggy.PluginValidationError, ValueError) as error:
-        problem = " ".join(str(error).split())
+        problem = _unknown_argument(error) or " ".join(str(error).split())
         raise PluginLoadError(
             plugin.name, problem, distribution=plugin.distribution, version=plugin.version
         ) from error
+
+
+def _unknown_argument(error: Exception) -> str:
+    """What pluggy says of arguments that the hook does not pass, in our words."""
+    match = _ARGUMENTS.search(str(error))
+    if match is None:
+        return ""
+    passed = inspect.signature(getattr(hookspecs, match["hook"])).parameters
+    names = sorted(re.findall(r"'([^']*)'", match["names"]))
+    advice = did_you_mean(names[0], passed) or f"it passes {', '.join(passed) or 'none'}"
+    return f"`{match['hook']}` has no argument {', '.join(f'`{name}`' for name in names)}; {advice}"
 
 
 def implements_provider_hooks(implementation: object) -> bool:
@@ -320,9 +365,11 @@ def implements_provider_hooks(implementation: object) -> bool:
     )
 
 
-def _raised(error: BaseException) -> str:
-    text = redact_text(" ".join(str(error).split()))
-    return f"raised {type(error).__name__}" + (f": {text}" if text else "")
+def is_users_interrupt(error: BaseException) -> bool:
+    """Whether an exception is a person's Ctrl-C, which only ever reaches the main thread; whatever
+    else comes out of a plugin is the plugin's.
+    """
+    return isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
 
 
 def _is_mapping(value: object) -> bool:

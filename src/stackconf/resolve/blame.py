@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, frozen
 
 from stackconf.fields import ClassPlan, labels_at, user_paths
-from stackconf.redact import redact_free
-from stackconf.resolve.layers import Data, Path, dotted, value_at
+from stackconf.redact import passwords_in, scrubbed
+from stackconf.resolve.layers import Data, Path, dotted, leaves, value_at
+from stackconf.resolve.render import secrets_in
+from stackconf.resolve.violations import Violation, forbidden, violations
 from stackconf.stackfile.env import EnvText
-from stackconf.suggest import did_you_mean
+from stackconf.suggest import closest, did_you_mean
 from stackconf.types import Issue
 
 if TYPE_CHECKING:
-    from pydantic import ValidationError
-    from pydantic_core import ErrorDetails
+    from pydantic import BaseModel, ValidationError
 
     from stackconf.registry.registry import Owned
     from stackconf.resolve.references import Unknown
@@ -25,9 +25,13 @@ if TYPE_CHECKING:
     from stackconf.stackfile.model import ProviderEntry, StackFile
     from stackconf.types import Position, Provider
 
+PLUGIN_DEFECT = "this is a defect of the plugin, not of your files"
+
 _NOTHING: Any = object()
-_LONGEST_VALUE = 60
-_QUOTED = re.compile(r"'([^']*)'")
+_LONGEST_INDEX = 9
+
+_SAID_BY = {"env-lookalike": "wrong-value", "key-not-text": "unknown-field"}
+"""What a remark of the file explains: the error that follows from it at the same place."""
 
 
 @frozen(eq=False)
@@ -42,23 +46,29 @@ class Blame:
     overlays: tuple[TakenOverlay, ...]
     entry: ProviderEntry | None
     stack: StackFile | None
+    unknown: Unknown
+    """The stack file's keys that no field knows, which are told apart."""
 
     def of(self, error: ValidationError, merged: Data) -> list[Issue]:
         """The issues of a failed validation, one for each path."""
         details = error.errors(include_url=False)
-        return [
-            self._issue(detail, path)
-            for detail, path in _one_per_path(details, merged, self.plan)
-            if not self._already_said(path)
-        ]
+        found = list(violations(details, merged, self.plan))
+        issues = [self._issue(each) for each in found if not self._already_said(each)]
+        if not found and not self.unknown:
+            issues = [self._unknown(path) for path in forbidden(details, merged, self.plan)]
+        return self.scrubbed(issues)
 
-    def completed(self, issue: Issue) -> Issue:
-        """A plugin's issue with the provider and the place it lacks."""
-        path = issue.path
-        if path and not path.startswith("config"):
-            path = f"config.{path}"
-        where = issue.where or self.where(_undotted(path.removeprefix("config").removeprefix(".")))
-        return evolve(issue, provider=self.provider.key, path=path, where=where)
+    def completed(self, issues: Iterable[Issue], config: BaseModel) -> list[Issue]:
+        """A plugin's issues with the provider and the place they lack, and without its secrets."""
+        return self.scrubbed(map(self._completed, issues), config)
+
+    def scrubbed(self, issues: Iterable[Issue], config: BaseModel | None = None) -> list[Issue]:
+        """The issues without any secret of this provider in their words."""
+        secrets = {*secrets_in(config), *self._secrets()}
+        return [
+            evolve(each, message=scrubbed(each.message, secrets), hint=scrubbed(each.hint, secrets))
+            for each in issues
+        ]
 
     def where(self, path: Path, *, key: bool = False) -> Position | None:
         """Where the stack file says it: the value, or the nearest thing above it."""
@@ -72,10 +82,37 @@ class Blame:
                     return position
         return self.stack.document.position(self.entry.path)
 
-    def _already_said(self, path: Path) -> bool:
-        """Whether the stack file's own issues cover the value: its reference could not be expanded."""
+    def _completed(self, issue: Issue) -> Issue:
+        path = issue.path
+        if path and path != "config" and not path.startswith("config."):
+            path = f"config.{path}"
+        where = issue.where or self.where(undotted(path.removeprefix("config").removeprefix(".")))
+        return evolve(issue, provider=self.provider.key, path=path, where=where)
+
+    def _secrets(self) -> set[str]:
+        """Every secret text of the layers, by the labels of the class and by URL."""
+        found: set[str] = set()
+        for layer in (self.hardware_values, self.stack_values, *(each.values for each in self.overlays)):
+            for path, value in leaves(layer):
+                inner = value if isinstance(value, list) else [value]
+                texts = [str(each) for each in inner if each is not None and not isinstance(each, bool)]
+                secret = bool(path) and labels_at(self.plan, path, layer).secret
+                for text in texts:
+                    found.update([text] if secret else passwords_in(text))
+        return found
+
+    def _already_said(self, violation: Violation) -> bool:
+        """Whether another issue covers it: the value's reference could not be expanded, or the
+        missing field is there, misspelt.
+        """
+        path = violation.path
         given = value_at(self.stack_values, path)
-        return isinstance(given, EnvText) and given.failed and self._overlay_of(path) is None
+        if isinstance(given, EnvText) and given.failed and self._overlay_of(path) is None:
+            return True
+        if violation.kind != "missing":
+            return False
+        beside = [(each, plan) for each, plan in self.unknown if each[:-1] == path[:-1]]
+        return any(plan.name_of(closest(str(each[-1]), plan.keys) or "") == path[-1] for each, plan in beside)
 
     def _overlay_of(self, path: Path) -> TakenOverlay | None:
         if not path:
@@ -85,44 +122,40 @@ class Blame:
                 return taken
         return None
 
-    def _issue(self, detail: ErrorDetails, path: Path) -> Issue:
-        labels = labels_at(self.plan, path, self.stack_values)
-        kind = detail["type"]
-        if kind == "missing":
+    def _issue(self, violation: Violation) -> Issue:
+        path = violation.path
+        if violation.kind == "missing":
             return self._missing(path)
-        message = _sentence(detail["msg"])
-        plain = not isinstance(detail["input"], (Mapping, list, tuple))
-        if not labels.secret and kind != "value_error" and path and plain:
-            message += f", not {_shown(detail['input'], str(path[-1]))}"
+        secret = labels_at(self.plan, path, self.stack_values).secret
+        message = violation.message(secret=secret)
+        if self._overlay_of(path) is None and self._from_hardware(path):
+            failure = self.owned.hooks.owner.failed("default_config", f"gave a bad value: {message}")
+            issue = Issue(str(failure), path=_config(path), code="hook-error", hint=PLUGIN_DEFECT)
+            return evolve(issue, provider=self.provider.key)
+        hint = violation.hint or self._cure(violation, secret=secret)
+        return self._given_by(Issue(message, hint=hint, code="wrong-value"), path)
+
+    def _given_by(self, issue: Issue, path: Path, *, key: bool = False) -> Issue:
+        """The issue with whoever brought the value: a configuration, or a place in the stack file."""
         overlay = self._overlay_of(path)
-        hint = _expected_hint(detail)
-        if overlay is None:
-            hint = hint or self._quoting_hint(kind, path, secret=labels.secret)
+        message = issue.message
         if overlay is not None:
             message += f"; given by configuration `{overlay.overlay.name}`"
-        elif self._from_hardware(path):
-            owner = self.owned.hooks.owner
-            failure = owner.failed("default_config", f"gave a bad value: {message}")
-            return Issue(str(failure), path=_config(path), provider=self.provider.key, code="hook-error")
         else:
             given = value_at(self.stack_values, path)
             message += f" (from {given.shown})" if isinstance(given, EnvText) else ""
-        code = "wrong-value"
-        return Issue(
-            message,
-            path=_config(path),
-            hint=hint,
-            code=code,
-            provider=self.provider.key,
-            where=self.where(path),
-        )
+        where = self.where(path, key=key)
+        return evolve(issue, message=message, path=_config(path), provider=self.provider.key, where=where)
+
+    def _unknown(self, path: Path) -> Issue:
+        return self._given_by(Issue("unknown field", hint="remove it", code="unknown-field"), path, key=True)
 
     def _missing(self, path: Path) -> Issue:
         where = None
         if self.stack is not None and self.entry is not None:
             where = self.stack.position_of(self.entry, path[:-1])
         field = self.plan.fields.get(str(path[0])) if len(path) == 1 else None
-        about = f": {field.description}" if field and field.description else ""
+        about = f": {field.description.rstrip('.')}" if field and field.description else ""
         return Issue(
             "required field is missing",
             path=_config(path),
@@ -136,8 +169,17 @@ class Blame:
         in_stack = value_at(self.stack_values, path, _NOTHING) is not _NOTHING
         return not in_stack and value_at(self.hardware_values, path, _NOTHING) is not _NOTHING
 
-    def _quoting_hint(self, kind: str, path: Path, *, secret: bool) -> str:
-        if kind not in {"string_type", "secret_type"} or self.stack is None or self.entry is None:
+    def _cure(self, violation: Violation, *, secret: bool) -> str:
+        """What to do about a value of the stack file, where that can be told from the value."""
+        path = violation.path
+        if self._overlay_of(path) is not None or self.stack is None or self.entry is None:
+            return ""
+        given = value_at(self.stack_values, path, _NOTHING)
+        if isinstance(given, EnvText) and not given and given.names:
+            return f"set `{given.names[0]}`, or give a default"
+        if given is None:
+            return "give a value, or remove the line to have the default"
+        if not violation.about_text:
             return ""
         raw = self.stack.document.raw_text((*self.entry.path, "config", *path))
         if raw is None:
@@ -189,78 +231,43 @@ def dropped_issues(provider: Provider, taken: TakenOverlay, plan: ClassPlan) -> 
     return issues
 
 
-def _one_per_path(
-    details: list[ErrorDetails], merged: Data, plan: ClassPlan
-) -> Iterator[tuple[ErrorDetails, Path]]:
-    """Errors by data path. pydantic reports each member of a union apart; the member that fits
-    best speaks for all.
+def in_order(issues: Iterable[Issue]) -> tuple[Issue, ...]:
+    """The issues in the order of the file, then those without a place; each mistake told once.
+
+    Where a remark about the text (a shell's variable, a key that is no text) explains an error at
+    the same place, the remark stands alone, as the error.
     """
-    unions: dict[Path, dict[str, list[tuple[ErrorDetails, Path]]]] = {}
-    for detail in details:
-        if detail["type"] == "extra_forbidden":
-            continue
-        path, branch_at, branch = _data_path(detail, merged, plan)
-        if branch_at is None:
-            yield detail, path
-        else:
-            unions.setdefault(branch_at, {}).setdefault(branch, []).append((detail, path))
-    for branches in unions.values():
-        yield from min(branches.values(), key=len)
-
-
-def _data_path(detail: ErrorDetails, merged: Data, plan: ClassPlan) -> tuple[Path, Path | None, str]:
-    """Pydantic's `loc` without the names of union members, and where the first of those stood."""
-    here: Any = merged
-    path: Path = ()
-    branch_at: Path | None = None
-    branch = ""
-    location = detail["loc"]
-    for index, step in enumerate(location):
-        last = index == len(location) - 1
-        if isinstance(here, Mapping) and (step in here or (last and detail["type"] == "missing")):
-            here, path = here.get(step), (*path, step)
-        elif isinstance(here, (list, tuple)) and isinstance(step, int) and step < len(here):
-            here, path = here[step], (*path, step)
-        elif isinstance(here, Mapping) and (name := plan.keys.get(str(step))) in here:
-            here, path = here[name], (*path, str(name))
-        elif branch_at is None:
-            branch_at, branch = path, str(step)
-    return path, branch_at, branch
+    listed = sorted(issues, key=_place)
+    causes = {
+        (str(issue.where), _SAID_BY[issue.code]): number
+        for number, issue in enumerate(listed)
+        if issue.code in _SAID_BY and issue.where is not None
+    }
+    if not causes:
+        return tuple(listed)
+    told: list[Issue | None] = [*listed]
+    for number, issue in enumerate(listed):
+        cause = causes.get((str(issue.where), issue.code))
+        if cause is not None:
+            told[number], told[cause] = None, evolve(listed[cause], level="error")
+    return tuple(issue for issue in told if issue is not None)
 
 
 def _config(path: Path) -> str:
     return f"config.{dotted(path)}" if path else "config"
 
 
-def _undotted(text: str) -> Path:
+def undotted(text: str) -> Path:
+    """The path that `dotted` made the text of, as far as one can tell.
+
+    >>> undotted("kvstore.hosts[0].port")
+    ('kvstore', 'hosts', 0, 'port')
+    """
     return tuple(
-        int(part) if part.isdigit() else part
+        int(part) if part.isascii() and part.isdigit() and len(part) <= _LONGEST_INDEX else part
         for part in text.replace("[", ".").replace("]", "").split(".")
         if part
     )
-
-
-def _expected_hint(detail: ErrorDetails) -> str:
-    """The member of a `Literal` or an enumeration that a misspelt one was meant to be."""
-    expected = detail.get("ctx", {}).get("expected") if detail["type"] in {"literal_error", "enum"} else None
-    given = detail["input"]
-    if not isinstance(expected, str) or not isinstance(given, str):
-        return ""
-    return did_you_mean(given, _QUOTED.findall(expected))
-
-
-def _sentence(text: str) -> str:
-    """Pydantic's message as the middle of a line: no capital, no prefix."""
-    text = " ".join(text.removeprefix("Value error, ").removeprefix("Assertion failed, ").split())
-    text = text.removeprefix("Input ").split(", unable to parse", 1)[0]
-    if text[1:2].islower():
-        text = text[:1].lower() + text[1:]
-    return text.rstrip(".")
-
-
-def _shown(value: object, name: str) -> str:
-    text = repr(redact_free(str(value) if isinstance(value, str) else value, name))
-    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"
 
 
 def _known_fields(plan: ClassPlan) -> str:
@@ -274,3 +281,8 @@ def _user_fields(plan: ClassPlan) -> str:
 
 def _listed(names: list[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
+
+
+def _place(issue: Issue) -> tuple[bool, int, int]:
+    where = issue.where
+    return (where is None, where.line if where else 0, where.column if where else 0)

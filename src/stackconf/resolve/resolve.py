@@ -14,8 +14,10 @@ from pydantic import ValidationError
 
 from stackconf.errors import HookError, PluginLoadError
 from stackconf.fields import ClassPlan, plan_of
+from stackconf.redact import described
+from stackconf.registry.hooks import is_users_interrupt
 from stackconf.registry.registry import Missing, Owned
-from stackconf.resolve.blame import Blame, unknown_field_issues
+from stackconf.resolve.blame import PLUGIN_DEFECT, Blame, unknown_field_issues
 from stackconf.resolve.layers import (
     EMPTY,
     SCALARS,
@@ -38,9 +40,6 @@ if TYPE_CHECKING:
     from stackconf.registry.registry import Registry
     from stackconf.stackfile.model import ProviderEntry, StackFile
     from stackconf.types import Provider
-
-
-PLUGIN_DEFECT = "this is a defect of the plugin, not of your files"
 
 
 @frozen
@@ -119,7 +118,7 @@ def resolve_provider(
     user_config = _user_config(taken, plan)
 
     def blame() -> Blame:
-        return Blame(provider, plan, owned, hardware_values, values, taken, entry, stack)
+        return Blame(provider, plan, owned, hardware_values, values, taken, entry, stack, unknown)
 
     if unknown:
         issues += unknown_field_issues(blame(), unknown)
@@ -127,9 +126,9 @@ def resolve_provider(
     if config is not None:
         found, errors = owned.hooks.validate_user_config(provider, user_config, config, hardware)
         if found:
-            issues += map(blame().completed, found)
+            issues += blame().completed(found, config)
         if errors:
-            issues += map(_of_hook, errors)
+            issues += blame().scrubbed(map(_of_hook, errors), config)
     if entry is not None and entry.issues and any(issue.level == "error" for issue in entry.issues):
         config = None
     return Resolved(provider, entry, owned, config, defaults, hardware_values, values, taken, tuple(issues))
@@ -163,7 +162,12 @@ def _hardware_layer(
     defaults: Mapping[str, object], provider: Provider, owned: Owned, plan: ClassPlan, issues: list[Issue]
 ) -> Data:
     unknown: Unknown = []
-    values = settle_stack_layer(canonical(_without_reasons(defaults), plan), plan, unknown)
+    try:
+        values = settle_stack_layer(canonical(_without_reasons(defaults), plan), plan, unknown)
+    except RecursionError:
+        failure = owned.hooks.owner.failed("default_config", "gave values nested without end", provider.key)
+        issues.append(_of_hook(failure))
+        return EMPTY
     for path, _ in unknown:
         problem = f"gave the unknown field `{dotted(path)}`"
         issues.append(_of_hook(owned.hooks.owner.failed("default_config", problem, provider.key)))
@@ -186,17 +190,18 @@ def _without_reasons(values: Mapping[str, object]) -> Data:
 def _validate(
     owned: Owned, merged: Data, plan: ClassPlan, blame: Callable[[], Blame], issues: list[Issue]
 ) -> BaseModel | None:
+    owned.hooks.calling = "config class"
     try:
         if plan.aliased:
             return owned.config_class.model_validate(merged, by_alias=True, by_name=True)
         return owned.config_class.__pydantic_validator__.validate_python(merged)  # type: ignore[no-any-return]
     except ValidationError as error:
         issues += blame().of(error, merged)
-    except Exception as error:  # noqa: BLE001 (a validator of the plugin's class failed; say so, go on)
-        plugin = owned.hooks.owner
-        text = f"the validator of {owned.config_class.__name__} raised {type(error).__name__}"
-        failure = plugin.failed("config_class", text, blame().provider.key)
-        issues.append(_of_hook(failure))
+    except BaseException as error:
+        if is_users_interrupt(error):
+            raise
+        failure = owned.hooks.owner.failed("config class", described(error), blame().provider.key)
+        issues += blame().scrubbed([_of_hook(failure)])
     return None
 
 
@@ -211,7 +216,7 @@ def _no_owner(
         key = "" if why.code == "unknown-api" else key
         message, hint, code = why.message, why.hint, why.code
     else:
-        message, hint, code = str(why), "", "plugin-load-error"
+        message, hint, code = str(why), PLUGIN_DEFECT, "plugin-load-error"
     where = None
     if stack is not None and entry is not None:
         path = entry.path[:2] if not key else (*entry.path, "provider_type")
