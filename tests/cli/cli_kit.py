@@ -43,7 +43,7 @@ def apply_config(provider, config, previous):
         time.sleep(30)
     if "fail" in url or getattr(config, "size", 0) == 13:
         raise ValueError("refused by http://me:hunter2@server/")
-    return Applied("listening", undo=lambda: None)
+    return Applied("listening", undo=(lambda: 1 / 0) if "stuck" in url else lambda: None)
 """
 
 STACK = """\

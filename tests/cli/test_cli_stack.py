@@ -210,6 +210,17 @@ def test_a_failed_apply_is_1_and_says_what_was_taken_back(cli, here) -> None:
     assert [each["state"] for each in data["outcomes"]] == ["rolled_back", "failed"]
 
 
+def test_what_could_not_be_taken_back_is_named(cli, here) -> None:
+    edit(here, "config: {}", "config: {size: 13}")
+    edit(here, "http://one", "http://stuck")
+    ran = cli("apply")
+    assert ran.code == 1
+    assert ran.out.splitlines()[0].split()[:2] == ["unknown", "inference/one"]
+    assert ran.err.splitlines()[-1] == (
+        "error: the apply failed, and inference/one could not be taken back: its state is unknown"
+    )
+
+
 def test_errors_in_one_provider_leave_the_others_to_be_seen(cli, here) -> None:
     edit(here, "config: {}", "config: {size: many}")
     for command in ("inspect", "plan", "explain one", "providers list"):

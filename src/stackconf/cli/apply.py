@@ -9,7 +9,7 @@ import click
 from stackconf.cli.failures import ERROR, INTERRUPTED
 from stackconf.cli.opening import opened
 from stackconf.cli.options import Command, Settings, pass_settings, stack_options
-from stackconf.cli.output import Screen, emit_json, err, out, show_issues
+from stackconf.cli.output import Screen, emit_json, err, out, show_issues, visible
 from stackconf.cli.plan import is_unmanaged, summary
 from stackconf.cli.waiting import Line, waiting
 from stackconf.errors import ApplyError
@@ -62,9 +62,16 @@ def apply(settings: Settings, *, require_healthy: bool) -> int:
     if report.state == "pending":
         err(settings).note("hint", "the next `stackconf apply` tries again what is pending")
     if report.state == "failed":
-        err(settings).note("error", "the apply failed, so nothing of it was kept")
+        err(settings).note("error", _failure(report))
         return ERROR
     return 0
+
+
+def _failure(report: Report) -> str:
+    lost = ", ".join(outcome.provider for outcome in report.of("unknown"))
+    if lost:
+        return f"the apply failed, and {lost} could not be taken back: its state is unknown"
+    return "the apply failed, and nothing of it was kept"
 
 
 def _applied(settings: Settings, stack: Stack, made: Plan, *, require_healthy: bool) -> Report | None:
@@ -118,7 +125,7 @@ class _Told:
             self._screen.line("nothing to do: what runs is what is configured")
             return
         words = max(len(_WORDS[outcome.state][0]) for outcome in report.outcomes)
-        keys = max(len(outcome.provider) for outcome in report.outcomes)
+        keys = max(len(visible(outcome.provider)) for outcome in report.outcomes)
         for outcome in report.outcomes:
             self._outcome(outcome, words, keys)
         self._screen.line(self._verdict(report), "bold")
@@ -130,7 +137,7 @@ class _Told:
         problem = outcome.error.removeprefix(f"{outcome.provider}: ")
         detail = "" if outcome.state == "rolled_back" else outcome.detail
         text = "; ".join(part for part in (kind, problem, detail) if part)
-        start = f"{outcome.provider:{keys}}  {seconds}  "
+        start = f"{visible(outcome.provider):{keys}}  {seconds}  "
         state = self._screen.style(f"{word:{words}}", color)
         width = words + 2 + len(start)
         if self._screen.width is None or len(text) + width <= self._screen.width:

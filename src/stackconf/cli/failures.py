@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from stackconf.cli.options import Settings
     from stackconf.types import Issue
 
-ERROR, USAGE, CHANGES, INTERRUPTED, BROKEN_PIPE = 1, 2, 3, 130, 141
+ERROR, USAGE, CHANGES, INTERRUPTED = 1, 2, 3, 130
 
 TRACEBACK_VARIABLE = "STACKCONF_TRACEBACK"
 

@@ -54,7 +54,8 @@ class Screen:
         """Text wrapped to the width; `indent` before its first line, `hang` before the others."""
         room = None if self.width is None else self.width - len(hang or indent)
         for number, part in enumerate(wrapped(visible(text), room)):
-            self.stream.write((hang or indent if number else indent) + self.style(part, *styles) + "\n")
+            before = hang or indent if number else indent
+            self.stream.write(visible(before) + self.style(part, *styles) + "\n")
 
     def raw(self, text: str) -> None:
         """Text that is already as it should be: YAML, JSON, a script."""
@@ -118,7 +119,7 @@ def emit_json(data: object) -> None:
     """One JSON document on standard output."""
     import json
 
-    sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False, default=str) + "\n")
+    sys.stdout.write(json.dumps(data, indent=2, default=str) + "\n")
 
 
 def emit_yaml(data: object) -> None:
