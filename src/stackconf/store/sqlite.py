@@ -57,6 +57,13 @@ CREATE TRIGGER revision_is_immutable BEFORE UPDATE ON revision
 BEGIN SELECT RAISE(ABORT, 'a revision never changes'); END;
 CREATE TRIGGER revision_stays BEFORE DELETE ON revision
 BEGIN SELECT RAISE(ABORT, 'a revision is never deleted'); END;
+CREATE TRIGGER document_is_new BEFORE INSERT ON document
+WHEN EXISTS (SELECT 1 FROM document WHERE digest = NEW.digest AND body <> NEW.body)
+BEGIN SELECT RAISE(ABORT, 'a document never changes'); END;
+CREATE TRIGGER document_is_immutable BEFORE UPDATE ON document
+BEGIN SELECT RAISE(ABORT, 'a document never changes'); END;
+CREATE TRIGGER document_stays BEFORE DELETE ON document
+BEGIN SELECT RAISE(ABORT, 'a document is never deleted'); END;
 """
 
 
@@ -209,17 +216,20 @@ class SqliteStore:
             db.execute("BEGIN IMMEDIATE")
             try:
                 yield db
+                db.execute("COMMIT")
             except BaseException:
-                db.execute("ROLLBACK")
+                if db.in_transaction:  # a full disk has rolled back already
+                    db.execute("ROLLBACK")
                 raise
-            db.execute("COMMIT")
 
     @contextmanager
     def _failures(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, OSError, ValueError) as error:
-            raise StoreError(f"store {self.path}: {error}") from error
+        except OSError as error:
+            raise StoreError(f"store {self.path}: {error.strerror or error}") from error
+        except (sqlite3.Error, ValueError) as error:
+            raise StoreError(f"store {self.path}: {' '.join(str(error).split())}") from error
 
     def _connected(self, *, create: bool) -> sqlite3.Connection | None:
         if self._connection is None:
@@ -229,12 +239,15 @@ class SqliteStore:
         return self._connection
 
     def _open(self) -> sqlite3.Connection:
+        if self.path.is_dir():
+            raise StoreError(f"store {self.path} is a folder; give a file")
         _prepare_folder(self.path.parent)
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
         db = sqlite3.connect(
             self.path, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False
         )
         try:
+            self._recognise(db)
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
             self._migrate(db)
@@ -243,12 +256,21 @@ class SqliteStore:
             raise
         return db
 
-    def _migrate(self, db: sqlite3.Connection) -> None:
+    def _recognise(self, db: sqlite3.Connection) -> None:
+        """Refuse a file that is not ours, before anything is written to it."""
+        db.execute("BEGIN")  # one moment: another process may be creating it
+        used = db.execute("SELECT 1 FROM sqlite_schema").fetchone() is not None
+        ours = db.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID
         version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version == SCHEMA_VERSION:
-            return
+        db.execute("COMMIT")
+        if used and not ours:
+            raise StoreError(f"store {self.path} is a database, but not a store of stackconf; give another")
         if version > SCHEMA_VERSION:
             raise StoreError(f"store {self.path} was written by a newer stackconf; update stackconf")
+
+    def _migrate(self, db: sqlite3.Connection) -> None:
+        if db.execute("PRAGMA user_version").fetchone()[0] == SCHEMA_VERSION:
+            return
         db.execute("BEGIN IMMEDIATE")
         if db.execute("PRAGMA user_version").fetchone()[0] == 0:
             for statement in _statements(_SCHEMA):
