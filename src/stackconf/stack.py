@@ -287,6 +287,9 @@ class Configurations:
         def change(state: State, revision: int) -> State:
             kept = draft.with_kept_secrets(state)
             configuration = Configuration(name, kept, revision=revision)
+            before = state.configurations.get(name)
+            if before is not None and evolve(before, revision=revision) == configuration:
+                configuration = before
             assigned = state.assigned
             if assign and name not in assigned:
                 assigned = (*assigned, name)
@@ -347,6 +350,8 @@ class Configurations:
             if expected is not None and expected != head.number:
                 raise Conflict(expected, head.number)
             state = change(head.state, head.number + 1)
+            if state == head.state:
+                return head.number
             try:
                 revision = store.append(
                     head.number, state, action=action, subject=name, actor=actor or current_actor()
