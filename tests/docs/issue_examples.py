@@ -1,13 +1,17 @@
-"""For every issue code, a real mistake that gives it: how `docs/stack-files.md` gets its lines."""
+"""For every issue code, a real mistake that gives it: how `docs/stack-files.md` gets its lines.
+
+Run as a program, it writes the lines into the page anew.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from docs_kit import EXAMPLES
+from docs_kit import DOCS, EXAMPLES
 from pydantic import BaseModel
 
 from stackconf import InvalidConfig, Issue, ProviderType, Stack, hookimpl, user_field
@@ -222,3 +226,18 @@ def line_of(code: str) -> str:
     found = [str(issue) for issue in CASES[code]() if issue.code == code]
     assert found, f"{code}: {[str(issue) for issue in CASES[code]()]}"
     return found[0]
+
+
+def rewritten(text: str) -> str:
+    """The page with every line as it is now."""
+    return re.sub(
+        r"^(\*\*`([a-z-]+)`\*\* [^\n]+\n\n```text\n)[^\n]+\n",
+        lambda match: f"{match[1]}{line_of(match[2])}\n",
+        text,
+        flags=re.MULTILINE,
+    )
+
+
+if __name__ == "__main__":
+    PAGE = DOCS / "stack-files.md"
+    PAGE.write_text(rewritten(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
