@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import RLock
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 from stackconf.errors import Conflict, StoreError, UnknownName
@@ -247,14 +248,31 @@ class SqliteStore:
             self.path, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False
         )
         try:
-            self._recognise(db)
-            db.execute("PRAGMA journal_mode = WAL")
-            db.execute("PRAGMA synchronous = FULL")
-            self._migrate(db)
+            self._prepare(db)
         except BaseException:
             db.close()
             raise
         return db
+
+    def _prepare(self, db: sqlite3.Connection) -> None:
+        """Make it a store of this version, patiently: while other processes do the same, SQLite may
+        answer that it is locked without waiting.
+        """
+        until = monotonic() + _BUSY_MS / 1000
+        while True:
+            try:
+                self._recognise(db)
+                db.execute("PRAGMA journal_mode = WAL")
+                db.execute("PRAGMA synchronous = FULL")
+                self._migrate(db)
+            except sqlite3.OperationalError as error:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or monotonic() > until:
+                    raise
+                sleep(0.01)
+            else:
+                return
 
     def _recognise(self, db: sqlite3.Connection) -> None:
         """Refuse a file that is not ours, before anything is written to it."""
