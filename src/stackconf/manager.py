@@ -29,12 +29,14 @@ from stackconf.plan import (
 from stackconf.registry.registry import Missing, Owned
 from stackconf.resolve.blame import PLUGIN_DEFECT, dropped_issues, in_order
 from stackconf.resolve.resolve import Overlay, Resolved, resolve_provider
+from stackconf.suggest import did_you_mean
 from stackconf.types import Issue, Provider
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from stackconf.hardware.facts import Hardware
+    from stackconf.registry.hooks import OwnerHooks
     from stackconf.registry.registry import Registry
     from stackconf.stackfile.model import ProviderEntry, StackFile
     from stackconf.store.base import Configuration, State, Store
@@ -136,6 +138,7 @@ class Manager:
             stack.settings.get("unknown_types") == "skip" if skip_unknown is None else skip_unknown
         )
         self._last: Resolution | None = None
+        self._misspelt: tuple[Issue, ...] | None = None
         self._overlay_layer = _OverlayLayer()
         self._running: dict[str, tuple[Snapshot, BaseModel]] = {}
         self._entries: dict[str, ProviderEntry] = {entry.key: entry for entry in reversed(stack.providers)}
@@ -314,9 +317,14 @@ class Manager:
 
     def _resolve(self, keys: Sequence[str], overlays: Overlays) -> list[Resolved]:
         hardware = self.hardware
+        hung: dict[OwnerHooks, str] = {}
+        for key in keys:  # imports have a deadline of their own, and are not some provider's fault
+            self.registry.find(self._providers[key].api, self._providers[key].provider_type)
 
         def resolve(key: str) -> Resolved:
             entry = self._entries[key]
+            if hung and (instead := self._not_asked(key, hung)):
+                return instead
             resolved = resolve_provider(
                 self._providers[key],
                 self.registry,
@@ -328,7 +336,25 @@ class Manager:
             )
             return resolved if resolved.owned is not None else self._tolerated(resolved)
 
-        return map_with_deadline(resolve, keys, seconds=hook_seconds(), late=self._late)
+        def late(key: str) -> Resolved:
+            provider = self._providers[key]
+            owned = self.registry.find_loaded(provider.api, provider.provider_type)
+            if owned is not None:
+                hung[owned.hooks] = key
+            return self._late(key)
+
+        return map_with_deadline(resolve, keys, seconds=hook_seconds(), late=late)
+
+    def _not_asked(self, key: str, hung: Mapping[OwnerHooks, str]) -> Resolved | None:
+        """A provider whose plugin hung for another one a moment ago; waiting again would not help."""
+        provider = self._providers[key]
+        owned = self.registry.find_loaded(provider.api, provider.provider_type)
+        if owned is None or owned.hooks not in hung:
+            return None
+        owner = owned.hooks.owner
+        text = f"plugin `{owner.name}` was not asked: it did not come back for {hung[owned.hooks]}"
+        issue = Issue(text, code="hook-error", provider=key, hint=PLUGIN_DEFECT)
+        return Resolved(provider, self._entries[key], issues=(issue,))
 
     def _tolerated(self, resolved: Resolved) -> Resolved:
         if not self._skip_unknown:
@@ -353,9 +379,31 @@ class Manager:
         issue = Issue(text, code="hook-error", provider=provider.key, hint=PLUGIN_DEFECT)
         return Resolved(provider, self._entries[key], issues=(issue,))
 
+    def _misspelt_apis(self) -> list[Issue]:
+        """Apis of the stack that have no provider and are surely another one, misspelt."""
+        named = {entry.api for entry in (*self.stack.providers, *self.stack.disabled)}
+        unknown = [api for api in self.stack.apis if api not in named]
+        if not unknown or "external_apis_dir" in self.stack.other:
+            return []
+        known = self.registry.apis()
+        document = self.stack.document
+        listed = document.data.get("apis")
+        issues = []
+        for api in unknown:
+            hint = "" if api in known else did_you_mean(api, known)
+            if not hint:
+                continue
+            where = document.position(("providers", api), key=True)
+            if isinstance(listed, list) and api in listed:
+                where = document.position(("apis", listed.index(api)))
+            issues.append(Issue(f"unknown api `{api}`", hint=hint, code="unknown-api", where=where))
+        return issues
+
     def _unmatched(self, overlays: Overlays) -> tuple[Issue, ...]:
+        if self._misspelt is None:
+            self._misspelt = tuple(self._misspelt_apis())
         strangers = overlays.keys() - self._entries.keys()
-        return tuple(
+        return self._misspelt + tuple(
             Issue(
                 f"configuration `{overlay.name}` is for a provider that the stack no longer has",
                 level="ignored",

@@ -115,9 +115,9 @@ def test_duplicate_keys_are_all_reported_with_both_positions():
     document = parse(b"a: 1\nb: {c: 1, c: 2}\na: 3\n", name="f.yaml")
     assert document.data == {"a": 3, "b": {"c": 2}}
     assert [str(issue) for issue in document.issues] == [
-        f"f.yaml:{second}: error: the key `{key}` stands here twice; the first is at f.yaml:{first}; "
+        f"f.yaml:{second}: error: {path}: the key `{key}` stands here twice; the first is at f.yaml:{first}; "
         "remove one of the two"
-        for key, first, second in [("c", "2:5", "2:11"), ("a", "1:1", "3:1")]
+        for path, key, first, second in [("b.c", "c", "2:5", "2:11"), ("a", "a", "1:1", "3:1")]
     ]
     assert str(document.position(["a"])) == "f.yaml:3:4"
 

@@ -270,7 +270,7 @@ class TestBadInput:
         )
         bad, missing = read(text, X="a\tb").issues
         assert (bad.code, bad.where.line) == ("bad-id", 4)
-        assert missing.path == "providers.inference.0.config.u"
+        assert missing.path == "providers.inference[0].config.u"
 
     def test_odd_names_do_not_break_the_line(self):
         stack = read_config('"a\\nb": ${env.A}')

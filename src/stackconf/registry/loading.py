@@ -6,25 +6,54 @@ import importlib
 import importlib.util
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
+from stackconf.deadline import hook_seconds, map_with_deadline
 from stackconf.errors import PluginLoadError
-from stackconf.registry.hooks import Plugin, plugin_from
+from stackconf.redact import described
+from stackconf.registry.hooks import Plugin, is_users_interrupt, plugin_from
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pydantic import BaseModel
 
     from stackconf.registry.metadata import Advertised
     from stackconf.types import ProviderType
 
 
+Source = TypeVar("Source")
+Loaded = TypeVar("Loaded")
+Named: TypeAlias = "Advertised | Plugin"
+
+
 def load(entry: Advertised) -> Plugin:
     """Import what an entry point names and check its declarations."""
     try:
         implementation = _import_file(entry.target) if _is_file(entry) else _import_target(entry.target)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if is_users_interrupt(error):
+            raise
         raise _refused(entry, f"cannot be imported: {_described(error)}") from error
     return plugin_from(entry.target, implementation, distribution=entry.distribution, version=entry.version)
+
+
+def in_time(function: Callable[[Source], Loaded], source: Source, owner: Named) -> Loaded | PluginLoadError:
+    """`function(source)`, which may import, or the `PluginLoadError` that came of it: its own, or
+    that it did not come back in time, which is said of `owner`.
+    """
+
+    def guarded(_: None) -> Loaded | PluginLoadError:
+        try:
+            return function(source)
+        except PluginLoadError as error:
+            return error
+
+    def late(_: None) -> Loaded | PluginLoadError:
+        problem = f"its import did not come back within {hook_seconds():g} s"
+        return PluginLoadError(owner.name, problem, distribution=owner.distribution, version=owner.version)
+
+    return map_with_deadline(guarded, [None], seconds=hook_seconds(), late=late)[0]
 
 
 def config_class_of(kind: ProviderType, plugin: Plugin) -> type[BaseModel]:
@@ -35,7 +64,9 @@ def config_class_of(kind: ProviderType, plugin: Plugin) -> type[BaseModel]:
     if isinstance(found, str):
         try:
             found = _import_target(found)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if is_users_interrupt(error):
+                raise
             problem = f"its config class `{kind.config_class}` cannot be imported: {_described(error)}"
             raise _of_plugin(plugin, problem) from error
     if not (isinstance(found, type) and issubclass(found, BaseModel)):
@@ -85,4 +116,4 @@ def _described(error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         place = f"{Path(error.filename).name}:{error.lineno}: " if error.filename else ""
         return f"{type(error).__name__}: {place}{error.msg}"
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return described(error).removeprefix("raised ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from attrs import frozen
@@ -9,7 +10,7 @@ from attrs import frozen
 from stackconf.errors import PluginLoadError
 from stackconf.registry import known
 from stackconf.registry.hooks import OwnerHooks, Plugin, implements_provider_hooks, plugin_from
-from stackconf.registry.loading import config_class_of, load
+from stackconf.registry.loading import config_class_of, in_time, load
 from stackconf.registry.metadata import (
     PLUGINS,
     PROVIDERS,
@@ -173,10 +174,7 @@ class Registry:
     def _load(self, entry: Advertised) -> Plugin | PluginLoadError:
         key = (entry.distribution, entry.target)
         if key not in self._loaded:
-            try:
-                self._loaded[key] = load(entry)
-            except PluginLoadError as error:
-                self._loaded[key] = error
+            self._loaded[key] = in_time(load, entry, entry)
         return self._loaded[key]
 
     def _find(self, api: str, provider_type: str) -> Owned | Missing | PluginLoadError:
@@ -201,8 +199,11 @@ class Registry:
             return PluginLoadError(
                 plugin.name, problem, distribution=plugin.distribution, version=plugin.version
             )
+        config_class = in_time(partial(config_class_of, kind), plugin, plugin)
+        if isinstance(config_class, PluginLoadError):
+            return config_class
         try:
-            return Owned(kind, config_class_of(kind, plugin), self._hooks_of(plugin))
+            return Owned(kind, config_class, self._hooks_of(plugin))
         except PluginLoadError as error:
             return error
 
@@ -229,7 +230,13 @@ class Registry:
             return Missing(
                 "unknown-type", f"unknown provider type `{provider_type}`", f"did you mean `{near}`?"
             )
-        return Missing("unknown-type", f"no installed plugin provides `{key}`", _what_provides(key, served))
+        hint = self._broken_files() or _what_provides(key, served)
+        return Missing("unknown-type", f"no installed plugin provides `{key}`", hint)
+
+    def _broken_files(self) -> str:
+        """The advice that a plugin file which could not be loaded may have had the type."""
+        broken = [str(error) for error in self.problems if error.plugin in self._files]
+        return f"perhaps this one does: {broken[0]}" if broken else ""
 
 
 def _contested(key: str, direct: Sequence[Plugin], entries: Sequence[Advertised]) -> Missing:

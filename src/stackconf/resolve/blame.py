@@ -142,8 +142,9 @@ class Blame:
         if overlay is not None:
             message += f"; given by configuration `{overlay.overlay.name}`"
         else:
-            given = value_at(self.stack_values, path)
+            given = value_at(self.stack_values, path, _NOTHING)
             message += f" (from {given.shown})" if isinstance(given, EnvText) else ""
+            message += " (the type's own default)" if path and given is _NOTHING else ""
         where = self.where(path, key=key)
         return evolve(issue, message=message, path=_config(path), provider=self.provider.key, where=where)
 
@@ -175,10 +176,13 @@ class Blame:
         if self._overlay_of(path) is not None or self.stack is None or self.entry is None:
             return ""
         given = value_at(self.stack_values, path, _NOTHING)
-        if isinstance(given, EnvText) and not given and given.names:
+        if isinstance(given, EnvText) and not given:
             return f"set `{given.names[0]}`, or give a default"
         if given is None:
-            return "give a value, or remove the line to have the default"
+            field = self.plan.fields.get(str(path[0])) if len(path) == 1 else None
+            return "give a value" + (
+                "" if field and field.required else ", or remove the line to have the default"
+            )
         if not violation.about_text:
             return ""
         raw = self.stack.document.raw_text((*self.entry.path, "config", *path))

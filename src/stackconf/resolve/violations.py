@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _LONGEST_VALUE = 60
 _QUOTED = re.compile(r"'([^']*)'")
-_PREFIXES = re.compile(r"^(Value error, |Assertion failed, |Input |String |List |Dictionary )")
+_PREFIXES = re.compile(r"^(Value error,|Assertion failed,|Input|String|List|Dictionary) ?")
 
 _WANTED = {
     "bool_parsing": "true or false",
@@ -171,7 +171,7 @@ def _sentence(text: str) -> str:
     text = _PREFIXES.sub("", " ".join(text.split())).split(", unable to parse", 1)[0].rstrip(".")
     if text[1:2].islower():
         text = text[:1].lower() + text[1:]
-    return "refused by the type's own check" if text in {"", "Assertion failed,", "Value error,"} else text
+    return text or "refused by the type's own check"
 
 
 def _choice(names: Sequence[str]) -> str:

@@ -345,7 +345,7 @@ def _rewritten(name: str, rest: str, grammar: Grammar) -> str:
 
 
 def _without_defaults(text: str) -> str:
-    return re.sub(r"(\$\{env\.[A-Za-z0-9_]+(?::[=+]|[:+]))[^}]+(}|$)", r"\1...\2", text)
+    return re.sub(r"(\$\{env\.[A-Za-z0-9_]+(?>:[=+]|[:+]))[^}]+(}|$)", r"\1...\2", text)
 
 
 def _closed(text: str) -> tuple[str, str]:

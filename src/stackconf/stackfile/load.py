@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 import yaml
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 from yaml.constructor import SafeConstructor
 from yaml.events import (
     AliasEvent,
@@ -40,7 +40,7 @@ from stackconf.errors import InvalidConfig
 from stackconf.types import Issue, Position
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 MAX_BYTES: Final = 8 * 1024 * 1024
 """The largest file that is read; the largest real one seen has 50 KB."""
@@ -59,6 +59,8 @@ MAX_ISSUES: Final = 10_000
 """How many issues of one file are gathered."""
 
 PathPart = str | int
+_Trail = tuple["_Trail | None", PathPart]
+"""A path from its end: what is above, and the last part."""
 
 _LOADER: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG_PREFIX = "tag:yaml.org,2002:"
@@ -222,6 +224,7 @@ def _refuse(*issues: Issue) -> NoReturn:
 
 
 def _cannot_read(name: str, error: OSError | ValueError) -> tuple[str, str]:
+    name = _one_line(name, limit=500)
     if isinstance(error, IsADirectoryError):
         return f"`{name}` is a folder", "give the path of the stack file in it"
     if isinstance(error, FileNotFoundError):
@@ -229,7 +232,7 @@ def _cannot_read(name: str, error: OSError | ValueError) -> tuple[str, str]:
     if isinstance(error, PermissionError):
         return f"`{name}` may not be read", "give yourself permission to read it"
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return f"`{_one_line(name)}` cannot be read: {_one_line(reason)}", ""
+    return f"`{name}` cannot be read: {_one_line(reason)}", "check the path"
 
 
 def _checked_bytes(data: bytes, name: str) -> bytes:
@@ -590,31 +593,56 @@ def _is_merge(key: Node) -> bool:
 def _key_issues(root: Node, name: str) -> Iterator[Issue]:
     """One issue per key that stands twice or is no text."""
     seen: set[int] = set()
-    waiting = [root]
+    waiting: list[tuple[Node, _Trail | None]] = [(root, None)]
     while waiting:
-        node = waiting.pop()
+        node, trail = waiting.pop()
         if id(node) in seen or isinstance(node, ScalarNode):
             continue
         seen.add(id(node))
         if isinstance(node, SequenceNode):
-            waiting.extend(node.value)
+            waiting.extend((item, (trail, index)) for index, item in enumerate(node.value))
             continue
         first: dict[str, Node] = {}
         for key, value in node.value:
-            waiting.append(value)
+            own = (trail, str(key.value)) if isinstance(key, ScalarNode) else trail
+            waiting.append((value, own))
             if _is_merge(key):
                 continue
             if not isinstance(key, ScalarNode) or key.tag not in _TEXT_TAGS:
-                yield _key_is_no_text(key, name)
+                yield evolve(_key_is_no_text(key, name), path=_walked(own))
             elif key.value in first:
                 yield Issue(
                     f"the key `{_one_line(key.value)}` stands here twice;"
                     f" the first is at {_position(name, first[key.value])}",
+                    path=_walked(own),
                     hint="remove one of the two",
                     code="duplicate-key",
                     where=_position(name, key),
                 )
             first.setdefault(key.value if isinstance(key, ScalarNode) else "", key)
+
+
+def _walked(trail: _Trail | None) -> str:
+    parts: list[PathPart] = []
+    while trail is not None:
+        trail, part = trail
+        parts.append(part)
+    return path_text(reversed(parts))
+
+
+def path_text(path: Iterable[PathPart]) -> str:
+    """A path as people write it, whatever its keys are made of.
+
+    >>> path_text(("providers", "inference", 0, "config"))
+    'providers.inference[0].config'
+    """
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            text += ("." if text else "") + _one_line(part)
+    return text
 
 
 def _key_is_no_text(key: Node, name: str) -> Issue:
@@ -649,10 +677,14 @@ def _syntax_issue(error: yaml.MarkedYAMLError, text: str, name: str) -> Issue:
         mark = error.context_mark
     where = _at(mark, name) if mark else Position(name, 1, 1)
     hint = next((hint for sign, hint in _HINTS if sign in problem), "")
-    if "cannot start any token" in problem:
-        lines = text.splitlines()
-        line = lines[where.line - 1] if where.line <= len(lines) else ""
-        character = line[where.column - 1 : where.column]
+    lines = text.splitlines()
+    line = lines[where.line - 1] if where.line <= len(lines) else ""
+    character = line[where.column - 1 : where.column]
+    if problem.startswith("did not find expected ','") and line[: where.column].endswith("${"):
+        problem = "a reference inside `{...}` or `[...]` needs quotes"
+        hint = 'write it as "${env.NAME}", quotes included'
+        where = Position(name, where.line, where.column - 1)
+    elif "cannot start any token" in problem:
         problem = "a tab stands where YAML allows only spaces"
         hint = "use spaces instead of tabs"
         if character != "\t":

@@ -22,15 +22,16 @@ stands there is then neither expanded nor judged, as upstream's resolver does it
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from stackconf.errors import InvalidConfig
 from stackconf.stackfile.env import EnvText, Expanded, Grammar, detect, expand, faults, may_refer
-from stackconf.stackfile.load import MAX_ISSUES, Document, PathPart, by_position, parse, read
+from stackconf.stackfile.load import MAX_ISSUES, Document, PathPart, by_position, parse, path_text, read
 from stackconf.suggest import did_you_mean
 from stackconf.types import Issue, Level, Position
 
@@ -96,6 +97,7 @@ SETTINGS: Final[Mapping[str, tuple[object, ...]]] = MappingProxyType(
 )
 """The settings of the `stackconf:` section and the values each may have."""
 
+_IN_PROVIDER: Final = re.compile(r"providers\.(?P<api>[^.\[]+)\[(?P<index>\d{1,9})\](?:\.(?P<path>.*))?")
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
@@ -221,7 +223,7 @@ class _Reader:
         self.environ = environ
         form = detect(document.references)
         self.grammar: Grammar = "old" if form == "old" else "new"
-        self.issues: list[Issue] = list(document.issues)
+        self.issues: list[Issue] = [self._addressed(issue) for issue in document.issues]
         self.names: set[str] = set()
         self.base = 0
         """How much of a path leads to the provider that is being read."""
@@ -255,6 +257,21 @@ class _Reader:
 
     # Reporting
 
+    def _addressed(self, issue: Issue) -> Issue:
+        """An issue of the text with the provider in which it stands, if it stands in one."""
+        match = _IN_PROVIDER.fullmatch(issue.path)
+        if match is None:
+            return issue
+        try:
+            provider_id = self.document.data["providers"][match["api"]][int(match["index"])]["provider_id"]
+        except (LookupError, TypeError, ValueError):
+            return issue
+        if not isinstance(provider_id, str) or not provider_id or may_refer(provider_id):
+            return issue
+        return evolve(
+            issue, path=match["path"] or "", provider=_short(f"{match['api']}/{provider_id}", 2 * MAX_ID)
+        )
+
     def _report(
         self,
         message: str,
@@ -281,7 +298,7 @@ class _Reader:
             Issue(
                 message,
                 level=level,
-                path=".".join(_short(str(part)) for part in below),
+                path=path_text(below),
                 hint=hint,
                 code=code,
                 provider=_short(provider, 2 * MAX_ID),
