@@ -67,7 +67,7 @@ class Plugin:
         provider: Provider,  # noqa: ARG002 (most plugins take it)
         hardware: Hardware,
     ) -> Mapping[str, object]:
-        cores = hardware.cpu.usable_physical_cores if hardware.cpu else None
+        cores = hardware.cpu.usable_physical_cores
         return {
             "threads": because(cores or 4, "one thread for each usable physical core"),
             "batch_size": 64,
@@ -105,7 +105,7 @@ class Case(NamedTuple):
     registry: Registry
     stack: StackFile
     values: list[dict[str, Any]]
-    overlays: dict[str, tuple[Overlay, ...]]
+    overlays: Mapping[str, tuple[Overlay, ...]]
     classes: list[type[BaseModel]]
 
 

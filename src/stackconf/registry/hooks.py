@@ -39,6 +39,7 @@ _ARGUMENTS = re.compile(
 _SPECS = type("Hooks", (), {name: staticmethod(getattr(hookspecs, name)) for name in HOOKS})
 _LEVELS = get_args(Level)
 _MARK = f"{hookspecs.PROJECT}_impl"
+_SPEC_MARK = f"{hookspecs.PROJECT}_spec"
 
 
 @frozen(eq=False)
@@ -88,8 +89,8 @@ class HookManager(pluggy.PluginManager):
         return super().add_hookcall_monitoring(before, after)
 
     def parse_hookspec_opts(self, module_or_class: Any, name: str) -> Any:
-        """The options of a hook specification; names with an underscore are none."""
-        return None if name.startswith("_") else super().parse_hookspec_opts(module_or_class, name)
+        """The options of a hook specification: our own functions, so nothing has to be looked at twice."""
+        return getattr(getattr(module_or_class, name), _SPEC_MARK, None)
 
     def parse_hookimpl_opts(self, plugin: Any, name: str) -> Any:
         """The options of a marked function. Looked up without running any descriptor.
