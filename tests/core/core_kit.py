@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
-from pydantic import BaseModel
 
 from stackconf import Applied, ProviderType, Stack, hookimpl
 from stackconf.registry.metadata import DisabledPlugins
 from stackconf.registry.registry import Registry
 from stackconf.testing import machine
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 MACHINE = machine()
 

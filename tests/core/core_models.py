@@ -28,13 +28,13 @@ def classes(draw, depth: int = 2, tag: str | None = None, names: tuple[str, ...]
     return create_model(f"Config{next(_number)}", **fields)
 
 
-def _field(default: object, label: bool | None, alias: str | None = None) -> Any:
+def _field(default: object, label: object, alias: str | None = None) -> Any:
     extra = None if label is None else {"user_field": label}
     return Field(default, validation_alias=alias, json_schema_extra=extra)
 
 
 @st.composite
-def _types(draw, depth: int) -> tuple[Any, Any]:
+def _types(draw, depth: int) -> tuple[Any, Any]:  # noqa: C901, PLR0911 (one case a kind of type)
     kinds = ["int", "text", "maybe", "ints", "counts"]
     if depth:
         kinds += ["model", "optional", "models", "named", "tagged", "open"]
@@ -84,7 +84,7 @@ def values_for(draw, config_class: type[BaseModel]) -> dict[str, Any]:
     return values
 
 
-def _value(annotation: Any) -> st.SearchStrategy[Any]:
+def _value(annotation: Any) -> st.SearchStrategy[Any]:  # noqa: PLR0911 (one a kind of type)
     if annotation is int:
         return st.integers(1, 9)
     if annotation is str:

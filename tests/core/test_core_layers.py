@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-import pytest
 from core_kit import Owner, effective, lines, one, open_stack, overlay, registry_of
 from core_models import config_and_data, hidden_parts, outline
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
-from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, Field, SecretStr
 
-from stackconf import Provider, because, user_field
-from stackconf.fields import labels_at, plan_of, user_paths
-from stackconf.resolve.layers import canonical, leaves, merge, over_class_defaults, project, value_at
+from stackconf import Provider, user_field
+from stackconf.fields import plan_of
+from stackconf.resolve.layers import canonical, leaves, merge, project, value_at
 from stackconf.resolve.render import SHOWN, USERS
 from stackconf.resolve.resolve import Overlay, resolve_provider
 from stackconf.testing import machine

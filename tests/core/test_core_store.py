@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -199,7 +200,7 @@ def test_four_processes_that_register_at_once_lose_nothing_and_leave_no_gap(tmp_
     said = [child.communicate(timeout=60)[0] for child in children]
     assert [child.returncode for child in children] == [0] * 4
     numbers = [[int(line) for line in text.split()] for text in said]
-    assert sorted(sum(numbers, [])) == list(range(1, 21))
+    assert sorted(number for each in numbers for number in each) == list(range(1, 21))
     assert all(each == sorted(each) for each in numbers)
     with open_stack(tmp_path, one(), Owner(Config)) as stack:
         names = {f"p{process}-{number}" for process in range(4) for number in range(5)}
@@ -207,7 +208,7 @@ def test_four_processes_that_register_at_once_lose_nothing_and_leave_no_gap(tmp_
         assert stack.store.read(20).state.assigned == stack.store.read().state.assigned
         revisions = list(stack.store.follow(0))
         assert [each.number for each in revisions] == list(range(1, 21))
-        for before, after in zip(revisions, revisions[1:], strict=False):
+        for before, after in pairwise(revisions):
             assert len(after.state.configurations) == len(before.state.configurations) + 1
 
 

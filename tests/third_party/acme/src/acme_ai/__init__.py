@@ -1,0 +1,1 @@
+"""Acme's inference service for stackconf. Importing it imports nothing else."""

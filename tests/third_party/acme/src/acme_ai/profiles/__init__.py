@@ -1,0 +1,1 @@
+"""Configurations as data; stackconf reads the YAML files of this folder."""
