@@ -31,26 +31,30 @@ class Handler(BaseHTTPRequestHandler):
     server: AcmeServer
 
     def do_GET(self) -> None:
-        self._answer(self.server.settings)
+        self._answer(self._refusal() or (200, self.server.settings))
 
     def do_PUT(self) -> None:
         wanted = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if (wanted.get("threads") or 0) > MOST_THREADS:
-            self._answer({"error": f"threads must be at most {MOST_THREADS}"}, 400)
-            return
-        if self._answer(wanted):
+        refusal = self._refusal()
+        if refusal is None and (wanted.get("threads") or 0) > MOST_THREADS:
+            refusal = 400, {"error": f"threads must be at most {MOST_THREADS}"}
+        if refusal is None:
             self.server.settings = wanted
+        self._answer(refusal or (200, wanted))
 
-    def _answer(self, data: object, status: int = 200) -> bool:
+    def _refusal(self) -> tuple[int, object] | None:
         key = self.server.api_key
         if key and self.headers["Authorization"] != f"Bearer {key}":
-            data, status = {"error": "wrong key"}, 401
+            return 401, {"error": "wrong key"}
+        return None
+
+    def _answer(self, answer: tuple[int, object]) -> None:
+        status, data = answer
         body = json.dumps(data).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
-        return status == 200
 
     def log_message(self, *_: object) -> None:
         """Quiet."""
