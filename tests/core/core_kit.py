@@ -117,3 +117,40 @@ def effective(stack: Stack, provider: str = "inference/acme") -> BaseModel:
     resolved = stack.resolution.providers[provider]
     assert resolved.config is not None, lines(resolved.issues)
     return resolved.config
+
+
+def distribution(
+    site: Path,
+    name: str,
+    entry_points: Mapping[str, Mapping[str, str]],
+    modules: Mapping[str, str] | None = None,
+    *,
+    version: str = "1.0",
+) -> None:
+    """Lay out a distribution in `site` as an installer does: metadata, entry points, modules."""
+    info = site / f"{name.replace('-', '_')}-{version}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    text = ""
+    for group, entries in entry_points.items():
+        text += f"[{group}]\n" + "".join(f"{key} = {target}\n" for key, target in entries.items())
+    (info / "entry_points.txt").write_text(text)
+    for module, source in (modules or {}).items():
+        (site / f"{module}.py").write_text(source)
+
+
+def plugin_source(*types: str, body: str = "", top: str = "") -> str:
+    """The text of a plugin module that provides these types, with one integer field `port`."""
+    declared = "".join(
+        f"ProviderType({api!r}, {kind!r}, Config), " for api, kind in (key.split("/", 1) for key in types)
+    )
+    return f"""
+from pydantic import BaseModel
+from stackconf import Applied, Issue, ProviderType, because, hookimpl, user_field
+{top}
+class Config(BaseModel):
+    port: int = user_field(1)
+
+provides = ({declared})
+{body}
+"""

@@ -144,13 +144,18 @@ def plugin_from(name: str, implementation: object, *, distribution: str = "", ve
     def refuse(problem: str) -> PluginLoadError:
         return PluginLoadError(name, problem, distribution=distribution, version=version)
 
-    api = getattr(implementation, "stackconf_api", hookspecs.API_VERSION)
-    if api not in hookspecs.SUPPORTED_API_VERSIONS:
+    if isinstance(implementation, type):
+        raise refuse(f"`{implementation.__name__}` is a class; give an instance of it")
+    try:
+        api = getattr(implementation, "stackconf_api", hookspecs.API_VERSION)
+        provides = getattr(implementation, "provides", ())
+    except Exception as error:
+        raise refuse(f"its declarations {described(error)}") from error
+    if not isinstance(api, int) or api not in hookspecs.SUPPORTED_API_VERSIONS:
         known = ", ".join(map(str, sorted(hookspecs.SUPPORTED_API_VERSIONS)))
         raise refuse(
             f"is written for stackconf api {api!r}, and this stackconf serves {known}; update one of them"
         )
-    provides = getattr(implementation, "provides", ())
     if not isinstance(provides, (list, tuple)) or not all(_is_type(entry) for entry in provides):
         raise refuse("`provides` is not a sequence of ProviderType")
     if type(implementation).__hash__ is None:
@@ -174,8 +179,9 @@ class OwnerHooks:
         self._plugins: dict[int, Plugin] = {}
         self._manager = HookManager()
         for plugin in (*cross_cutting, owner):
-            register(self._manager, plugin)
-            self._plugins[id(plugin.implementation)] = plugin
+            if id(plugin.implementation) not in self._plugins:
+                register(self._manager, plugin)
+                self._plugins[id(plugin.implementation)] = plugin
         hook = self._manager.hook
         self._default = hook.default_config
         self._validate = hook.validate_user_config
@@ -198,8 +204,11 @@ class OwnerHooks:
             raise self._blamed(self._default, error, provider) from error
         if result is None or type(result) is dict or _is_mapping(result):
             return result  # type: ignore[no-any-return]
+        culprit = self._giver("default_config", arguments)
         problem = f"returned {type(result).__name__}, not a mapping of field names to values"
-        raise self.owner.failed("default_config", problem, provider.key)
+        if inspect.iscoroutine(result):
+            result.close()  # or Python complains that nobody awaited it
+        raise culprit.failed("default_config", problem, provider.key)
 
     def validate_user_config(
         self,
@@ -240,6 +249,23 @@ class OwnerHooks:
             return self._awaited(result, provider)
         return self._as_applied(result, provider)
 
+    def _giver(self, hook: str, arguments: Mapping[str, object]) -> Plugin:
+        """Whose answer to a pure hook is not a mapping: each is asked again, apart."""
+        for plugin in self._plugins.values():
+            others = [each for key, each in self._implementations() if key != id(plugin.implementation)]
+            try:
+                result = self._manager.subset_hook_caller(hook, others)(**arguments)
+            except Exception:  # noqa: BLE001, S112 (it is not the one that answered)
+                continue
+            if inspect.iscoroutine(result):
+                result.close()
+            if result is not None and not _is_mapping(result):
+                return plugin
+        return self.owner
+
+    def _implementations(self) -> list[tuple[int, object]]:
+        return [(key, plugin.implementation) for key, plugin in self._plugins.items()]
+
     def implements(self, hook: str) -> bool:
         """Whether the owner or a cross-cutting plugin implements the hook."""
         return bool(getattr(self._manager.hook, hook).get_hookimpls())
@@ -255,8 +281,9 @@ class OwnerHooks:
     def _as_applied(self, result: object, provider: Provider) -> Applied | None:
         if result is None or isinstance(result, Applied):
             return result
-        problem = f"returned {type(result).__name__}, not Applied"
-        raise self.owner.failed("apply_config", problem, provider.key)
+        appliers = [self._plugins.get(id(impl.plugin), self.owner) for impl in self._apply.get_hookimpls()]
+        culprit = appliers[0] if len(appliers) == 1 else self.owner
+        raise culprit.failed("apply_config", f"returned {type(result).__name__}, not Applied", provider.key)
 
     def _checked(self, answer: Iterable[object], provider: Provider) -> list[Issue]:
         def wrong(problem: str) -> HookError:
@@ -337,7 +364,8 @@ def _only(caller: pluggy.HookCaller) -> HookImpl | None:
 def register(manager: pluggy.PluginManager, plugin: Plugin) -> None:
     """Register a plugin; what pluggy or the checks refuse is a `PluginLoadError`."""
     try:
-        manager.register(plugin.implementation, name=plugin.name)
+        # Several plugins may have one name, such as two instances of a class.
+        manager.register(plugin.implementation, name=f"{plugin.name} {id(plugin.implementation):x}")
     except (pluggy.PluginValidationError, ValueError) as error:
         problem = _unknown_argument(error) or " ".join(str(error).split())
         raise PluginLoadError(

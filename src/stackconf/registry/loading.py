@@ -57,8 +57,10 @@ def in_time(function: Callable[[Source], Loaded], source: Source, owner: Named) 
 
 
 def config_class_of(kind: ProviderType, plugin: Plugin) -> type[BaseModel]:
-    """The config class of a type, imported if it is named by a string."""
+    """The config class of a type, imported if it is named by a string, ready for use."""
     from pydantic import BaseModel
+
+    from stackconf.fields import plan_of
 
     found: object = kind.config_class
     if isinstance(found, str):
@@ -71,6 +73,12 @@ def config_class_of(kind: ProviderType, plugin: Plugin) -> type[BaseModel]:
             raise _of_plugin(plugin, problem) from error
     if not (isinstance(found, type) and issubclass(found, BaseModel)):
         raise _of_plugin(plugin, f"the config class of `{kind.key}` is not a pydantic model: {found!r}")
+    try:
+        if not found.__pydantic_complete__:
+            found.model_rebuild()
+        plan_of(found)
+    except Exception as error:
+        raise _of_plugin(plugin, f"its config class `{found.__name__}` {described(error)}") from error
     return found
 
 

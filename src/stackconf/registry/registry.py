@@ -138,8 +138,10 @@ class Registry:
             loaded = [self._load(entry) for entry in self._enabled(PLUGINS) if not entry.builtin]
             self.problems += [each for each in loaded if isinstance(each, PluginLoadError)]
             plugins = [each for each in loaded if isinstance(each, Plugin)]
-            plugins += [plugin for plugin in self._direct if not plugin.provides]
-            self._cross_cutting = [each for each in plugins if self._sees_providers(each)]
+            plugins += self._direct
+            self._cross_cutting = [
+                each for each in plugins if not each.provides and self._sees_providers(each)
+            ]
         return self._cross_cutting
 
     def _sees_providers(self, plugin: Plugin) -> bool:
