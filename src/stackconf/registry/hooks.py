@@ -198,12 +198,14 @@ class OwnerHooks:
                 result: Any = only.function(*[arguments[name] for name in only.argnames])
             else:
                 result = self._default(**arguments)
+            if type(result) is not dict and _is_mapping(result):
+                result = dict(result)  # one that computes its values has to do so here
         except BaseException as error:
             if is_users_interrupt(error):
                 raise
             raise self._blamed(self._default, error, provider) from error
-        if result is None or type(result) is dict or _is_mapping(result):
-            return result  # type: ignore[no-any-return]
+        if result is None or type(result) is dict:
+            return result
         culprit = self._giver("default_config", arguments)
         problem = f"returned {type(result).__name__}, not a mapping of field names to values"
         if inspect.iscoroutine(result):
