@@ -217,6 +217,11 @@ def _left_behind() -> list[Issue]:
     return issues
 
 
+case(
+    "stack-invalid",
+    provider() + "  - provider_id: b\n    provider_type: remote::acme\n    config: {urll: x}\n",
+    then=register(users({"threads": 2})),
+)
 CASES["unreadable-file"] = _missing_file
 CASES["no-provider"] = _left_behind
 
