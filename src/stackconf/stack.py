@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
@@ -15,9 +15,9 @@ from stackconf.configurations import Entry, Given, Source, read_configuration
 from stackconf.errors import Conflict, InvalidConfig, Sealed, UnknownName
 from stackconf.fields import plan_of
 from stackconf.manager import Manager, Resolution, missing_type
-from stackconf.redact import is_redacted
+from stackconf.redact import is_redacted, passwords_in
 from stackconf.registry.registry import Owned, Registry
-from stackconf.resolve.blame import dropped_issues
+from stackconf.resolve.blame import dropped_issues, in_order, undotted
 from stackconf.resolve.layers import dotted, leaves, merge, project, value_at
 from stackconf.resolve.origins import origins
 from stackconf.resolve.references import is_reference
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 OnDropped: TypeAlias = Literal["warn", "error", "ignore"]
 
 _RETRIES = 20
+_USE_A_REFERENCE = "give a reference, `${env.NAME}` or `${file:/run/secrets/name}`"
 
 
 @frozen
@@ -299,8 +300,9 @@ class Configurations:
 
         number = self._change(change, "register", name, actor, expected_revision)
         kept = self.get(name).providers
-        warnings = (*given.ignored, *draft.warnings)
-        return Registered(name, number, kept, dropped, self._stack.plan(), warnings)
+        plan = self._stack.plan()
+        warnings = (*given.ignored, *draft.warnings, *_about_errors(plan))
+        return Registered(name, number, kept, dropped, plan, warnings)
 
     def assign(self, name: str, *, actor: str | None = None, expected_revision: int | None = None) -> int:
         """Make a configuration part of the overlay, above those assigned before. The revision."""
@@ -439,7 +441,9 @@ class _Draft:
         return stored
 
     def check(self, state: State) -> None:
-        """Resolve the touched providers under the new state; refuse what this configuration breaks."""
+        """Resolve the touched providers under the new state; nothing counts that could not be
+        validated, so one that is wrong for another reason refuses it as well.
+        """
         manager = self._stack.manager
         before = manager.overlays(self._stack.store.read().state)
         after = manager.overlays(state)
@@ -448,11 +452,11 @@ class _Draft:
         for entry, _ in self._kept:
             old = set(map(str, manager.resolve_one(entry.key, before.get(entry.key, ())).issues))
             new = manager.resolve_one(entry.key, after.get(entry.key, ())).issues
-            fresh = [self._placed(_tolerated(issue), entry) for issue in new if str(issue) not in old]
-            errors += [issue for issue in fresh if issue.level == "error"]
-            self.warnings += [issue for issue in fresh if issue.level == "warning"]
+            placed = [(self._placed(_tolerated(issue), entry), str(issue) in old) for issue in new]
+            errors += [issue for issue, _ in placed if issue.level == "error"]
+            self.warnings += [issue for issue, known in placed if issue.level == "warning" and not known]
         if errors:
-            raise InvalidConfig("the configuration was not registered", (*errors, *self._dropped))
+            raise InvalidConfig("the configuration was not registered", (*in_order(errors), *self._dropped))
 
     def _take(self, entry: Entry) -> None:
         manager = self._stack.manager
@@ -488,17 +492,19 @@ class _Draft:
     def _check_secrets(self, entry: Entry, kept: Mapping[str, Any], plan: Any) -> None:
         from stackconf.fields import labels_at
 
-        for path, value in leaves(kept):
-            text = isinstance(value, str) and value != ""
-            if text and labels_at(plan, path, kept).secret and not is_reference(value):
-                self._refuse(
-                    entry,
-                    "a secret is not stored in the clear",
-                    "give a reference, `${env.NAME}` or `${file:/run/secrets/name}`",
-                    path,
-                )
-            elif text and "${" in value and is_reference(value) and not labels_at(plan, path, kept).secret:
+        for path, value in _scalars(kept):
+            if value is None or value == "" or isinstance(value, bool):
+                continue
+            text = value if isinstance(value, str) else ""
+            secret = [at for at in range(1, len(path) + 1) if labels_at(plan, path[:at], kept).secret]
+            if secret:
+                if not is_reference(value):  # what stands below a secret may be a part of it
+                    top = path[: secret[0]]
+                    self._refuse(entry, "a secret is not stored in the clear", _USE_A_REFERENCE, top)
+            elif "${env." in text or "${file:" in text:
                 self._refuse(entry, "a reference is resolved only in a secret field", "give the value", path)
+            elif passwords_in(text):
+                self._refuse(entry, "a password is not stored in the clear", "leave it out of the URL", path)
 
     def _no_provider(self, entry: Entry) -> tuple[str, str]:
         keys = self._stack.manager.provider_keys()
@@ -528,7 +534,7 @@ class _Draft:
     def _placed(self, issue: Issue, entry: Entry) -> Issue:
         if issue.where is not None or not issue.path.startswith("config."):
             return issue
-        path = tuple(issue.path.removeprefix("config.").split("."))
+        path = undotted(issue.path.removeprefix("config."))
         return evolve(issue, where=self._given.where(entry, path))
 
 
@@ -552,6 +558,15 @@ def current_actor() -> str:
         return "unknown"
 
 
+def _about_errors(plan: Plan) -> tuple[Issue, ...]:
+    """A word about what is wrong elsewhere in the stack, for it keeps any registration from its effect."""
+    count = len(plan.errors)
+    if not count:
+        return ()
+    problem = f"an apply would refuse the stack for {count} other {'error' if count == 1 else 'errors'}"
+    return (Issue(problem, level="warning", hint="`stackconf check` shows them", code="stack-invalid"),)
+
+
 def _tolerated(issue: Issue) -> Issue:
     """A reference is resolved by the machine that applies it, which need not be this one."""
     return evolve(issue, level="warning") if issue.code == "missing-secret" else issue
@@ -563,6 +578,20 @@ def _config_in(configuration: Configuration, entry: Entry) -> Mapping[str, Any]:
             config: Mapping[str, Any] = each["config"]
             return config
     return {}
+
+
+def _scalars(
+    value: object, above: tuple[str | int, ...] = ()
+) -> Iterator[tuple[tuple[str | int, ...], object]]:
+    """Every scalar below a value with its path, those in lists too."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _scalars(inner, (*above, key))
+    elif isinstance(value, (list, tuple)):
+        for number, inner in enumerate(value):
+            yield from _scalars(inner, (*above, number))
+    else:
+        yield above, value
 
 
 def _nested(path: Sequence[str | int], value: Any) -> dict[str, Any]:

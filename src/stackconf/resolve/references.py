@@ -155,11 +155,12 @@ class _Reporter:
     provider: Provider
     issues: list[Issue]
 
-    def report(self, problem: str, path: Path) -> None:
+    def report(self, problem: str, path: Path, hint: str) -> None:
         self.issues.append(
             Issue(
                 f"{problem}; given by configuration `{self.configuration}`",
                 path=f"config.{dotted(path)}",
+                hint=hint,
                 provider=self.provider.key,
                 code="missing-secret",
             )
@@ -200,10 +201,13 @@ def _resolved(value: str, path: Path, reporter: _Reporter) -> str | None:
     if match["variable"]:
         found = os.environ.get(match["variable"])
         if not found:
-            reporter.report(f"environment variable {match['variable']} is not set", path)
+            name = match["variable"]
+            reporter.report(f"the environment variable `{name}` is not set, or empty", path, "set it")
         return found
     try:
         return FilePath(match["file"]).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reporter.report(f"cannot read the secret file {match['file']}: {type(error).__name__}", path)
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else "it is not UTF-8 text"
+        problem = f"the secret file {match['file']} cannot be read: {why.lower()}"
+        reporter.report(problem, path, "put the secret there")
     return None

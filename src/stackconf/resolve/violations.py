@@ -44,6 +44,7 @@ _WANTED = {
     "none_required": "null",
     "set_type": "a list",
     "string_type": "text",
+    "string_unicode": "valid Unicode text",
     "tuple_type": "a list",
 }
 """What the class wanted, by the type of pydantic's error."""

@@ -84,6 +84,7 @@ _HINTS = (
     ("block sequence entries are not allowed", "put the list on its own line, below its key"),
     ("expected ',' or", "a bracket or a comma is missing"),
     ("unknown escape character", "write `\\\\` for a backslash, or use single quotes"),
+    ("did not find expected node content", "a value or a bracket is missing"),
     ("unexpected end of stream", "a quote is not closed"),
 )
 
