@@ -78,10 +78,15 @@ def time_functions(
     """CPU time of one call of each function. With `once`, each is called only once a round."""
     counts = {name: 1 if once else _count(function) for name, function in subjects.items()}
     found: dict[str, list[float]] = {name: [] for name in subjects}
-    for _ in range(rounds):
-        for name, function in subjects.items():
-            gc.collect()
-            found[name].append(_seconds(function, counts[name]) / counts[name])
+    gc.collect()
+    gc.freeze()  # what earlier benchmarks left in memory is not for this one to be searched
+    try:
+        for _ in range(rounds):
+            for name, function in subjects.items():
+                gc.collect()
+                found[name].append(_seconds(function, counts[name]) / counts[name])
+    finally:
+        gc.unfreeze()
     return {name: Timing(seconds) for name, seconds in found.items()}
 
 

@@ -48,7 +48,7 @@ def main() -> int:
         parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
     rows: list[Row] = []
     print(f"Python {platform.python_version()}")
-    print(f"{'':46}{'compared with':30}{'median':>10}{'best':>10}{'budget':>10}")
+    print(f"{'':53}{'compared with':34}{'median':>10}{'best':>10}{'budget':>10}")
     for name in options.names or BENCHMARKS:
         for row in BENCHMARKS[name]():
             rows.append(row)
@@ -61,10 +61,10 @@ def main() -> int:
 
 def line(row: Row) -> str:
     if row.median is None:
-        return f"{row.subject:46}"
+        return f"{row.subject:53}"
     figures = "".join(f"{shown(value, row.unit):>10}" for value in (row.median, row.best, row.limit))
     verdict = {True: "", False: "  missed", None: ""}[row.met]
-    return f"{row.subject:46}{row.against:30}{figures}{verdict}{'  ' + row.note if row.note else ''}"
+    return f"{row.subject:53}{row.against:34}{figures}{verdict}{'  ' + row.note if row.note else ''}"
 
 
 def shown(value: float | None, unit: str) -> str:

@@ -201,10 +201,13 @@ class Registry:
             return PluginLoadError(
                 plugin.name, problem, distribution=plugin.distribution, version=plugin.version
             )
-        config_class = in_time(partial(config_class_of, kind), plugin, plugin)
-        if isinstance(config_class, PluginLoadError):
-            return config_class
+        find = partial(config_class_of, kind)
         try:
+            # Only an import is worth a thread of its own here: it may run anything.
+            named = isinstance(kind.config_class, str)
+            config_class = in_time(find, plugin, plugin) if named else find(plugin)
+            if isinstance(config_class, PluginLoadError):
+                return config_class
             return Owned(kind, config_class, self._hooks_of(plugin))
         except PluginLoadError as error:
             return error
