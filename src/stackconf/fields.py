@@ -8,7 +8,8 @@ walks a class twice.
 How labels reach down: the nearest label on the path decides. A model field labelled
 `user_field` opens everything below it, except what is labelled `False`; an unlabelled model may
 have labelled fields inside. A list is replaced as a whole, so labels inside its items count only
-where the list itself is labelled.
+where the list itself is labelled; and because replacing it would lose what a user may not set in
+its items, a list that holds such fields can be set only where there is none yet.
 """
 
 from __future__ import annotations
@@ -87,6 +88,8 @@ class FieldPlan:
     """The class's default where it is a mapping or a model: the lowest layer of a merge by key."""
     default_member: ClassPlan | None = None
     """The class of the default, where that is a model."""
+    filled: bool = False
+    """The class itself gives something here."""
     locks: bool = False
     """Some field below is labelled as not the user's, whatever the labels above say."""
     required: bool = False
@@ -337,8 +340,9 @@ def _compile_field(name: str, info: FieldInfo, compiled: dict[type[BaseModel], C
         plan.item.secret = True
     plan.required = info.is_required()
     plan.description = info.description or ""
-    if plan.kind in {"model", "mapping"} or plan.free:
+    if plan.kind != "leaf" or plan.free:
         default = class_default(info)
+        plan.filled = bool(default)
         plan.default = _mapping_default(default, plan)
         plan.default_member = _default_member(default, plan)
     return plan

@@ -119,31 +119,43 @@ def config_and_data(draw) -> tuple[type[BaseModel], dict[str, Any], list[dict[st
     return config_class, draw(values_for(config_class)), overlays
 
 
-def hidden_parts(config: BaseModel) -> dict[tuple[str, ...], Any]:
-    """Every leaf that is not the user's, read from the object and its classes alone.
+def hidden_parts(config: BaseModel) -> dict[tuple[str, ...], tuple[Any, Any]]:
+    """Every leaf that is not the user's with its class's own default, read from the object alone.
 
     The nearest label decides. A list is one leaf. Which class and which keys stand at a field that
     is not the user's is not theirs either.
     """
-    return dict(_hidden(config, (), visible=False))
+    return {path: (plainly(value), plainly(default)) for path, value, default in _hidden(config, ())}
 
 
-def _hidden(value: Any, path: tuple[str, ...], *, visible: bool) -> Iterator[tuple[tuple[str, ...], Any]]:
+def _hidden(
+    value: Any, path: tuple[str, ...], default: Any = None, *, visible: bool = False
+) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
     if isinstance(value, BaseModel):
         if not visible:
-            yield (*path, "class"), type(value).__name__
+            yield (*path, "class"), type(value).__name__, type(default).__name__
         for name, info in type(value).model_fields.items():
             label = (info.json_schema_extra or {}).get("user_field")
             user = visible if label is None else label
-            yield from _hidden(getattr(value, name), (*path, name), visible=user)
+            yield from _hidden(getattr(value, name), (*path, name), info.default, visible=user)
     elif isinstance(value, dict):
         if not visible:
-            yield (*path, "keys"), sorted(value)
+            yield (*path, "keys"), sorted(value), sorted(default or {})
         for key, inner in value.items():
-            yield from _hidden(inner, (*path, key), visible=visible)
+            below = default.get(key) if isinstance(default, dict) else None
+            yield from _hidden(inner, (*path, key), below, visible=visible)
     elif not visible:
-        models = isinstance(value, list) and value and isinstance(value[0], BaseModel)
-        yield path, [each.model_dump() for each in value] if models else value
+        yield path, value, default
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _hidden(inner, (*path, str(index)), visible=True)
+
+
+def plainly(value: Any) -> Any:
+    """A value to compare by, whatever class its models are of."""
+    if isinstance(value, BaseModel):
+        return value.model_dump()
+    return [plainly(each) for each in value] if isinstance(value, list) else value
 
 
 def outline(config_class: type[BaseModel], depth: int = 0) -> str:

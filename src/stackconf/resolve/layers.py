@@ -278,7 +278,7 @@ class _Projection:
             return self.of_mapping(value, plan, path, below, allowed=allowed)
         if not allowed:
             return self.drop(path, _NOT_USERS)
-        if plan.locks and plan.kind != "list" and _is_there(plan, below):
+        if plan.locks and _is_there(plan, below):
             return self.drop(path, _LOCKED)
         if _holds_redacted(value):
             return self.drop(path, _STARS, "redacted")
@@ -339,9 +339,9 @@ def _member_below(plan: FieldPlan, below: Any) -> ClassPlan | None:
 
 def _is_there(plan: FieldPlan, below: Any) -> bool:
     """Whether the lower layers, or the class's own default, have anything at a field."""
-    if below is _MISSING:
-        return plan.default_member is not None or plan.default is not None
-    return below is not None
+    if below is _MISSING or (below == {} and plan.kind == "mapping"):
+        return plan.filled
+    return below is not None and below != []
 
 
 def _member_meant(value: Data, plan: FieldPlan, there: ClassPlan | None) -> ClassPlan | None:
