@@ -105,19 +105,24 @@ def test_the_bare_text_is_the_store_upstream_meant():
     assert Config(sqlstore="sqlite").sqlstore == SqliteSqlStoreConfig(db_path="~/.llama/runtime/sqlstore.db")
 
 
-_KV = "give `type`: redis, sqlite, postgres or mongodb"
-_REFER = "or refer to the stack's storage section by `backend`"
+_KV = "should be a mapping with `type`: redis, sqlite, postgres or mongodb"
+_REFER = "or one that refers to the stack's storage section by `backend`"
 
 
-@pytest.mark.parametrize("given", [{"db_path": "x"}, {"type": "etcd"}, {"type": 3}, 3, [], "etcd", {}])
-def test_a_store_of_no_known_kind_is_one_clear_mistake(given):
-    assert mistakes(kvstore=given) == [(("kvstore",), f"{_KV}; {_REFER}")]
+@pytest.mark.parametrize("given", [{"db_path": "x"}, {"type": 3}, 3, [], {}])
+def test_a_store_of_no_kind_is_one_clear_mistake(given):
+    assert mistakes(kvstore=given) == [(("kvstore",), f"{_KV}, {_REFER}")]
+
+
+@pytest.mark.parametrize("given", ["etcd", {"type": "etcd", "host": "h"}])
+def test_a_store_of_an_unknown_kind_is_one_clear_mistake(given):
+    said = "there is no store type 'etcd'; `type` is redis, sqlite, postgres or mongodb"
+    assert mistakes(kvstore=given) == [(("kvstore",), f"Value error, {said}")]
 
 
 def test_a_key_value_store_is_no_sql_store():
-    assert mistakes(sqlstore={"type": "redis"}) == [
-        (("sqlstore",), f"give `type`: sqlite or postgres; {_REFER}")
-    ]
+    said = "there is no store type 'redis'; `type` is sqlite or postgres"
+    assert mistakes(sqlstore={"type": "redis"}) == [(("sqlstore",), f"Value error, {said}")]
     with pytest.raises(ValidationError, match=_KV):
         TypeAdapter(KVStoreConfig).validate_python({"backend": "kv_default", "namespace": "n"})
 

@@ -68,8 +68,12 @@ class BraintrustConfig(BaseModel):
     def _address(cls, value: str | None) -> str | None:
         if value is None:
             return None
-        parts = urlsplit(value)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
+        try:
+            parts = urlsplit(value)
+            usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+        except ValueError:  # a bracket is open, or the port is no port
+            usable = False
+        if not usable:
             raise ValueError("must be a URL such as https://api.openai.com/v1")
         if parts.username or parts.password:
             raise ValueError("must not hold a user or password; the key goes into openai_api_key")

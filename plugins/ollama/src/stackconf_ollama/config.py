@@ -233,7 +233,9 @@ class OllamaConfig(_Strict):
         "the server's (5m unless OLLAMA_KEEP_ALIVE says otherwise)",
     )
     load_timeout: PositiveFloat = Field(
-        300.0, description="Seconds to wait for the model to load; Ollama's own limit is 5 minutes"
+        300.0,
+        allow_inf_nan=False,
+        description="Seconds to wait for the model to load; Ollama's own limit is 5 minutes",
     )
 
     raise_on_connect_error: bool = Field(

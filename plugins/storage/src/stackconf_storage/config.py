@@ -13,7 +13,7 @@ classes can read. Here that text means what was meant: a sqlite store with its d
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeAlias
 from urllib.parse import urlsplit
 
@@ -38,8 +38,19 @@ def _none_if_empty(value: Any) -> Any:
     return None if value == "" else value
 
 
-def _spelt_out(value: Any) -> Any:
-    return {"type": value} if isinstance(value, str) else value
+def _one_of(kinds: Sequence[str]) -> Callable[[Any], Any]:
+    """A store whose text says which kind it is; a kind that does not exist is refused by name."""
+    known = f"{', '.join(kinds[:-1])} or {kinds[-1]}"
+
+    def spelt_out(value: Any) -> Any:
+        if isinstance(value, str):
+            value = {"type": value}
+        kind = _kind(value)
+        if isinstance(value, Mapping) and kind is not None and kind not in {*kinds, "reference"}:
+            raise ValueError(f"there is no store type '{value['type']}'; `type` is {known}")
+        return value
+
+    return spelt_out
 
 
 def _kind(value: Any) -> str | None:
@@ -212,9 +223,11 @@ class ResponsesStoreReference(_QueuedReference):
     table_name: str = Field("openai_responses", min_length=1, description="Table.")
 
 
-_WHERE = "or refer to the stack's storage section by `backend`"
-_KV_TYPES = "give `type`: redis, sqlite, postgres or mongodb"
-_SQL_TYPES = "give `type`: sqlite or postgres"
+_WHERE = "or one that refers to the stack's storage section by `backend`"
+_KV_KINDS = ("redis", "sqlite", "postgres", "mongodb")
+_SQL_KINDS = ("sqlite", "postgres")
+_KV_TYPES = "should be a mapping with `type`: redis, sqlite, postgres or mongodb"
+_SQL_TYPES = "should be a mapping with `type`: sqlite or postgres"
 
 KVStoreConfig: TypeAlias = Annotated[
     Annotated[RedisKVStoreConfig, Tag("redis")]
@@ -222,14 +235,14 @@ KVStoreConfig: TypeAlias = Annotated[
     | Annotated[PostgresKVStoreConfig, Tag("postgres")]
     | Annotated[MongoDBKVStoreConfig, Tag("mongodb")],
     Discriminator(_kind, custom_error_type="store_type", custom_error_message=_KV_TYPES),
-    BeforeValidator(_spelt_out),
+    BeforeValidator(_one_of(_KV_KINDS)),
 ]
 """A key-value store, spelt out. The bare text `sqlite` is read as `{type: sqlite}`."""
 
 SqlStoreConfig: TypeAlias = Annotated[
     Annotated[SqliteSqlStoreConfig, Tag("sqlite")] | Annotated[PostgresSqlStoreConfig, Tag("postgres")],
     Discriminator(_kind, custom_error_type="store_type", custom_error_message=_SQL_TYPES),
-    BeforeValidator(_spelt_out),
+    BeforeValidator(_one_of(_SQL_KINDS)),
 ]
 """An SQL store, spelt out."""
 
@@ -239,8 +252,8 @@ KVStore: TypeAlias = Annotated[
     | Annotated[PostgresKVStoreConfig, Tag("postgres")]
     | Annotated[MongoDBKVStoreConfig, Tag("mongodb")]
     | Annotated[KVStoreReference, Tag("reference")],
-    Discriminator(_kind, custom_error_type="store_type", custom_error_message=f"{_KV_TYPES}; {_WHERE}"),
-    BeforeValidator(_spelt_out),
+    Discriminator(_kind, custom_error_type="store_type", custom_error_message=f"{_KV_TYPES}, {_WHERE}"),
+    BeforeValidator(_one_of(_KV_KINDS)),
 ]
 """A key-value store, spelt out or by reference."""
 
@@ -248,8 +261,8 @@ SqlStore: TypeAlias = Annotated[
     Annotated[SqliteSqlStoreConfig, Tag("sqlite")]
     | Annotated[PostgresSqlStoreConfig, Tag("postgres")]
     | Annotated[SqlStoreReference, Tag("reference")],
-    Discriminator(_kind, custom_error_type="store_type", custom_error_message=f"{_SQL_TYPES}; {_WHERE}"),
-    BeforeValidator(_spelt_out),
+    Discriminator(_kind, custom_error_type="store_type", custom_error_message=f"{_SQL_TYPES}, {_WHERE}"),
+    BeforeValidator(_one_of(_SQL_KINDS)),
 ]
 """An SQL store, spelt out or by reference."""
 
@@ -257,7 +270,7 @@ ResponsesStore: TypeAlias = Annotated[
     Annotated[SqliteSqlStoreConfig, Tag("sqlite")]
     | Annotated[PostgresSqlStoreConfig, Tag("postgres")]
     | Annotated[ResponsesStoreReference, Tag("reference")],
-    Discriminator(_kind, custom_error_type="store_type", custom_error_message=f"{_SQL_TYPES}; {_WHERE}"),
-    BeforeValidator(_spelt_out),
+    Discriminator(_kind, custom_error_type="store_type", custom_error_message=f"{_SQL_TYPES}, {_WHERE}"),
+    BeforeValidator(_one_of(_SQL_KINDS)),
 ]
 """An SQL store, spelt out or by reference with its write queue."""

@@ -107,7 +107,11 @@ class TelemetryConfig(BaseModel):
         if value is None or not value.strip():
             return None
         url = value.strip()
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
+        try:
+            parts = urlsplit(url)
+            usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+        except ValueError:  # a bracket is open, or the port is no port
+            usable = False
+        if not usable:
             raise ValueError("must be a URL such as http://localhost:4318/v1/traces")
         return url

@@ -44,8 +44,12 @@ class SearchConfig(BaseModel):
     max_results: int = user_field(
         3, update="in_place", ge=1, le=MAX_RESULTS, description="Most results of one search, 1 to 20"
     )
-    timeout: PositiveFloat = Field(30.0, description="Seconds to wait for the answer to a search")
-    connect_timeout: PositiveFloat = Field(10.0, description="Seconds to wait for a connection")
+    timeout: PositiveFloat = Field(
+        30.0, allow_inf_nan=False, description="Seconds to wait for the answer to a search"
+    )
+    connect_timeout: PositiveFloat = Field(
+        10.0, allow_inf_nan=False, description="Seconds to wait for a connection"
+    )
 
 
 class BraveSearchConfig(SearchConfig):
