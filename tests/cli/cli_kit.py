@@ -40,7 +40,8 @@ def apply_config(provider, config, previous):
     if "down" in url:
         return Applied(pending="cannot reach it")
     if "slow" in url:
-        time.sleep(30)
+        open("applying", "w", encoding="utf-8").close()
+        time.sleep(60)
     if "fail" in url or getattr(config, "size", 0) == 13:
         raise ValueError("refused by http://me:hunter2@server/")
     return Applied("listening", undo=(lambda: 1 / 0) if "stuck" in url else lambda: None)

@@ -26,6 +26,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg"))
     monkeypatch.setenv("STACKCONF_CONFIG_HOME", str(tmp_path / "settings"))
     monkeypatch.setenv("STACKCONF_DISABLED_PLUGINS", "host,nvidia")  # the machine is no matter here
     (folder / "stack.yaml").write_text(STACK, encoding="utf-8")

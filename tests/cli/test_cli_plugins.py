@@ -36,6 +36,13 @@ def test_disabling_lasts_and_can_be_taken_back(cli, monkeypatch) -> None:
     assert "was not disabled" in cli("plugins", "enable", "nvidia").out
 
 
+def test_json_tells_the_state_after_the_change(cli, monkeypatch) -> None:
+    monkeypatch.delenv("STACKCONF_DISABLED_PLUGINS")
+    for verb, enabled in (("disable", False), ("enable", True)):
+        (entry,) = cli("plugins", verb, "nvidia", "--json").data["concerns"]
+        assert entry["enabled"] is enabled
+
+
 def test_a_name_that_nothing_has_is_an_error(cli) -> None:
     ran = cli("plugins", "disable", "nvidai")
     assert (ran.code, ran.err) == (

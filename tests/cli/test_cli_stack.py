@@ -332,6 +332,25 @@ def test_every_name_can_be_completed(process, here) -> None:
     assert completed("stackconf explain inf", 2).strip() == ""
 
 
+def test_completing_says_nothing_else_and_imports_no_plugin_file(process, cli, here) -> None:
+    (here / "run.yaml").write_text("providers: {}\n", encoding="utf-8")
+    (here / "loud.py").write_text("open('imported', 'w').close()\n", encoding="utf-8")
+    assert cli("configurations", "register", REGISTERED).code == 0
+    for words, number, found in (
+        ("stackconf explain inf", 2, "plain,inference/one\n"),
+        ("stackconf --plugin loud.py configurations get def", 5, "plain,default\n"),
+    ):
+        ran = process(_STACKCONF_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=str(number))
+        assert (ran.out, ran.err) == (found, "")
+    assert not (here / "imported").exists()
+
+
+def test_a_types_fields_are_shown_beside_a_broken_stack(cli, here) -> None:
+    (here / "stack.yaml").write_text("no: [stack", encoding="utf-8")
+    ran = cli("providers", "show", "inline::acme")
+    assert (ran.code, ran.err) == (0, "")
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_the_completion_script_is_printed(cli, shell) -> None:
     ran = cli("completion", shell)

@@ -145,7 +145,9 @@ def test_control_c_takes_an_apply_back_and_is_130(here) -> None:
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
     assert b"would join" in running.stderr.readline()
-    time.sleep(1)
+    while not (here / "applying").exists():
+        assert running.poll() is None
+        time.sleep(0.02)
     running.send_signal(signal.SIGINT)
     out, said = running.communicate(timeout=30)
     assert running.returncode == 130

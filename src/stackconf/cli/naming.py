@@ -1,4 +1,7 @@
-"""Arguments that name something of the stack, with completion in the shell."""
+"""Arguments that name something of the stack, with completion in the shell.
+
+Completing never writes to standard error, which a shell would show in the middle of the line.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ class ProviderName(click.ParamType):  # type: ignore[type-arg] # before click 8.
 
 
 class ConfigurationName(click.ParamType):  # type: ignore[type-arg] # before click 8.2 it takes none
-    """A registered configuration. Completing it reads the store."""
+    """A registered configuration. Completing it reads the store and imports no plugin."""
 
     name = "name"
 
@@ -51,14 +54,19 @@ def _quietly(names: Any, ctx: click.Context) -> list[str]:
 
 
 def _providers(settings: Settings) -> list[str]:
-    from stackconf.cli.opening import stack_path
+    from stackconf.cli.opening import stack_here
     from stackconf.stackfile.model import load
 
-    return [entry.key for entry in load(stack_path(settings)).providers]
+    path = stack_here(settings)
+    return [] if path is None else [entry.key for entry in load(path).providers]
 
 
 def _configurations(settings: Settings) -> list[str]:
-    from stackconf.cli.opening import opened
+    from stackconf.cli.opening import stack_here, store_here
+    from stackconf.stack import Stack
 
-    with opened(settings, hardware=False) as stack:
+    path = stack_here(settings)
+    if path is None:
+        return []
+    with Stack.open(path, store=store_here(settings)) as stack:
         return [each.name for each in stack.configurations.list()]

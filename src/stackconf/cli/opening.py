@@ -30,22 +30,33 @@ def stack_here(settings: Settings) -> Path | None:
     given = settings.stack or os.environ.get(STACK_VARIABLE)
     if given:
         return Path(given)
-    found = [name for name in STACK_NAMES if Path(name).is_file()]
-    if len(found) > 1:
-        others = " and ".join(f"`{name}`" for name in found[1:])
-        err(settings).note("hint", f"taking `{found[0]}`; {others} here too, to be had with --stack")
-    return Path(found[0]) if found else None
+    return next((Path(name) for name in STACK_NAMES if Path(name).is_file()), None)
 
 
 def stack_path(settings: Settings) -> Path:
-    """As `stack_here`. Raises `UsageError` when there is none."""
+    """As `stack_here`, telling of others that might be meant. Raises `UsageError` when there is none."""
     path = stack_here(settings)
     if path is None:
         names = ", ".join(STACK_NAMES)
         raise click.UsageError(
             f"no stack file: none of {names} is here; give --stack FILE or set {STACK_VARIABLE}"
         )
+    _tell_of_others(settings, path)
     return path
+
+
+def store_here(settings: Settings) -> str | None:
+    """Where the state is kept: the option or the variable; `None` means beside the stack file."""
+    return settings.store or os.environ.get(STORE_VARIABLE) or None
+
+
+def _tell_of_others(settings: Settings, taken: Path) -> None:
+    if settings.stack or os.environ.get(STACK_VARIABLE):
+        return
+    others = [name for name in STACK_NAMES if name != taken.name and Path(name).is_file()]
+    if others:
+        here = " and ".join(f"`{name}`" for name in others)
+        err(settings).note("hint", f"taking `{taken}`; {here} here too, to be had with --stack")
 
 
 def open_registry(settings: Settings) -> Registry:
@@ -92,7 +103,7 @@ def opened(settings: Settings, *, hardware: bool = True) -> Iterator[Stack]:
     try:
         with Stack.open(
             path,
-            store=settings.store or os.environ.get(STORE_VARIABLE) or None,
+            store=store_here(settings),
             registry=registry,
             hardware=pending.result if pending else None,
             skip_unknown=settings.skip_unknown or None,

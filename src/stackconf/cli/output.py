@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 _LEVELS = {"error": "red", "warning": "yellow", "ignored": "yellow"}
+COSTS = {"in_place": "in place", "reload": "reload", "restart": "restart"}
+"""Update classes in words."""
+
 NOTHING = "-"
 """What a cell of a table shows that has nothing to show."""
 

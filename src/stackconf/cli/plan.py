@@ -12,6 +12,7 @@ from stackconf.cli.failures import CHANGES, ERROR
 from stackconf.cli.opening import opened
 from stackconf.cli.options import Command, Settings, pass_settings, stack_options
 from stackconf.cli.output import (
+    COSTS,
     Screen,
     display_width,
     emit_json,
@@ -32,7 +33,6 @@ _SIGNS = {
     "change": ("~", "yellow", "changes"),
     "leave": ("-", "red", "leaves"),
 }
-_COSTS = {"in_place": "in place", "reload": "reload", "restart": "restart"}
 
 
 @click.command("plan", cls=Command)
@@ -118,7 +118,7 @@ class _Diff:
 
     def _provider(self, change: ProviderChange) -> None:
         sign, color, verb = _SIGNS[change.kind]
-        cost = f", {_COSTS[change.update]}" if change.kind == "change" else ""
+        cost = f", {COSTS[change.update]}" if change.kind == "change" else ""
         head = f"{sign} {change.provider.key}"
         rest = f" ({change.provider.provider_type}) {verb}{cost}"
         self._screen.raw(f"{self._screen.style(visible(head), color, 'bold')}{visible(rest)}\n")
@@ -151,7 +151,7 @@ _BESIDE = 50
 def _told(field: FieldChange, *, joining: bool) -> str:
     if joining:
         return f"{field.path}: {value_text(field.after)}"
-    cost = _COSTS[field.update]
+    cost = COSTS[field.update]
     return f"{field.path}: {value_text(field.before)} -> {value_text(field.after)} [{cost}]"
 
 

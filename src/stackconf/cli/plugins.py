@@ -60,13 +60,13 @@ def disable(settings: Settings, name: str) -> None:
     """Never import NAME again: a distribution, a plugin, or one provider type."""
     from stackconf.registry.metadata import DisabledPlugins
 
-    concerned = _named(name)
+    _named(name)
     disabled = DisabledPlugins()
     stored = disabled.stored()
     if name not in stored:
         disabled.write({*stored, name})
     word = "is already disabled" if name in stored else "is disabled"
-    _tell(settings, name, word, concerned)
+    _tell(settings, name, word, _named(name))
 
 
 @plugins.command("enable", short_help="Let it be imported again.")

@@ -10,7 +10,17 @@ import click
 from stackconf.cli.naming import ProviderName
 from stackconf.cli.opening import open_registry, opened, stack_here, warn_of_plugins
 from stackconf.cli.options import Group, Settings, pass_settings, stack_options
-from stackconf.cli.output import NOTHING, Screen, emit_json, err, out, plural, show_issues, value_text
+from stackconf.cli.output import (
+    COSTS,
+    NOTHING,
+    Screen,
+    emit_json,
+    err,
+    out,
+    plural,
+    show_issues,
+    value_text,
+)
 from stackconf.cli.typenames import type_text
 from stackconf.cli.waiting import waiting
 from stackconf.errors import PluginLoadError, UnknownName
@@ -21,7 +31,6 @@ if TYPE_CHECKING:
     from stackconf.resolve.resolve import Resolved
     from stackconf.stack import Stack
 
-_COSTS = {"in_place": "in place", "reload": "reload", "restart": "restart"}
 _DEPTH = 6
 
 
@@ -140,7 +149,7 @@ def _type_key(name: str, settings: Settings, registry: Registry) -> str:
     keys = registry.type_keys()
     if name in keys:
         return name
-    found = _providers_called(name, settings) or [key for key in keys if key.split("/", 1)[1] == name]
+    found = [key for key in keys if key.split("/", 1)[1] == name] or _providers_called(name, settings)
     if len(set(found)) == 1:
         return found[0]
     if found:
@@ -274,6 +283,6 @@ def _field_row(field: dict[str, Any]) -> tuple[str, ...]:
         f"{field['path']}{also}",
         field["type"],
         default,
-        _COSTS[field["update"]],
+        COSTS[field["update"]],
         f"{secret}{field['description']}",
     )
