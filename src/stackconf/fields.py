@@ -195,10 +195,12 @@ def labels_at(plan: ClassPlan, path: Sequence[str | int], data: object = None) -
     here: ClassPlan | FieldPlan | None = plan
     value = data
     for step in path:
+        by_name = not isinstance(here, ClassPlan) and not (here and (here.models or _has_models(here.item)))
         here = _step(here, step, value)
         value = _value_at(value, step)
+        if (here is None or by_name) and isinstance(step, str):
+            secret = secret or names_secret(step)
         if here is None:
-            secret = secret or (isinstance(step, str) and names_secret(step))
             continue
         assert isinstance(here, FieldPlan)  # noqa: S101 (what _step returns below a class)
         user = user if here.user is None else here.user
@@ -237,6 +239,10 @@ def _user_paths(
         elif inner.kind == "model":
             for model in inner.models:
                 yield from _user_paths(model, path, seen, inherited=user)
+
+
+def _has_models(item: FieldPlan | None) -> bool:
+    return item is not None and bool(item.models)
 
 
 def _step(here: ClassPlan | FieldPlan | None, step: str | int, value: object) -> FieldPlan | None:
@@ -294,8 +300,9 @@ def _is_layered(field: FieldPlan) -> bool:
 
 
 def _is_secretive(field: FieldPlan) -> bool:
+    by_name = field.free or field.kind == "mapping"  # whose keys may name one
     below = field.item is not None and _is_secretive(field.item)
-    return field.secret or below or any(model.secretive for model in field.models)
+    return field.secret or by_name or below or any(model.secretive for model in field.models)
 
 
 def _compile_class(config_class: type[BaseModel], compiled: dict[type[BaseModel], ClassPlan]) -> ClassPlan:

@@ -11,7 +11,7 @@ makes it so (`plain`), and the exact type test here is what keeps a merge cheap.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from attrs import frozen
@@ -243,7 +243,7 @@ class _Projection:
             if name is None:
                 self.of_unknown(key, value, above, kept, known=allowed and plan.extra == "allow")
                 continue
-            if name != key and name in data or name in kept:
+            if (name != key and name in data) or name in kept:
                 self.drop((*above, key), f"the same field as `{name}`", "given-twice")
                 continue
             field = plan.fields[name]
@@ -276,13 +276,12 @@ class _Projection:
             return self.of_model(value, plan, path, below, allowed=allowed)
         if type(value) is dict and plan.kind == "mapping" and plan.item is not None:
             return self.of_mapping(value, plan, path, below, allowed=allowed)
-        if not allowed:
-            return self.drop(path, _NOT_USERS)
-        if plan.locks and _is_there(plan, below):
-            return self.drop(path, _LOCKED)
+        locked = plan.locks and _is_there(plan, below)
+        if not allowed or locked:
+            return self.drop(path, _LOCKED if allowed else _NOT_USERS)
         if _holds_redacted(value):
             return self.drop(path, _STARS, "redacted")
-        if type(value) is list and plan.kind == "list" and plan.item is not None:
+        if plan.kind == "list" and plan.item is not None and type(value) is list:
             return self.of_list(value, plan.item, path)
         return value
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from attrs import evolve, frozen
 
+from stackconf.redact import names_secret
 from stackconf.resolve.layers import SCALARS, Data, Path, dotted
 from stackconf.stackfile.env import EnvText
 from stackconf.types import Issue
@@ -169,11 +170,14 @@ class _Reporter:
 
 def _resolved_in(data: Data, plan: ClassPlan, above: Path, reporter: _Reporter) -> Data:
     settled: dict[str, Any] | None = None
-    for name in plan.secretive:
-        value = data.get(name)
-        if value is None:
+    for name, value in data.items():
+        field = plan.fields.get(name)
+        if field is None:
+            new = _resolved_free(value, (*above, name), reporter, secret=names_secret(name))
+        elif name in plan.secretive:
+            new = _resolved_value(value, field, (*above, name), reporter)
+        else:
             continue
-        new = _resolved_value(value, plan.fields[name], (*above, name), reporter)
         if new is not value:
             settled = dict(data) if settled is None else settled
             settled[name] = new
@@ -182,15 +186,30 @@ def _resolved_in(data: Data, plan: ClassPlan, above: Path, reporter: _Reporter) 
 
 def _resolved_value(value: Any, field: FieldPlan, path: Path, reporter: _Reporter) -> Any:
     kind = type(value)
-    if kind is str:
-        return _resolved(value, path, reporter) if field.secret and "${" in value else value
     if kind is dict and (model := field.model_for(value)) is not None:
         return _resolved_in(value, model, path, reporter)
     item = field.item
-    if kind is dict and item is not None:
+    if item is None or not (item.models or item.item):
+        return _resolved_free(value, path, reporter, secret=field.secret)
+    if kind is dict:
         return {key: _resolved_value(inner, item, (*path, key), reporter) for key, inner in value.items()}
-    if kind is list and item is not None:
+    if kind is list:
         return [_resolved_value(inner, item, (*path, number), reporter) for number, inner in enumerate(value)]
+    return value
+
+
+def _resolved_free(value: Any, path: Path, reporter: _Reporter, *, secret: bool) -> Any:
+    """What no class describes further: its keys say which of it is secret, or it is as a whole."""
+    kind = type(value)
+    if kind is str:
+        return _resolved(value, path, reporter) if secret and "${" in value else value
+    if kind is dict:
+        return {
+            key: _resolved_free(inner, (*path, key), reporter, secret=secret or names_secret(key))
+            for key, inner in value.items()
+        }
+    if kind is list:
+        return [_resolved_free(each, (*path, at), reporter, secret=secret) for at, each in enumerate(value)]
     return value
 
 
