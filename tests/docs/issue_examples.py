@@ -180,6 +180,10 @@ case("env-lookalike", provider("url: $ACME_URL"))
 case("unknown-field", provider("urll: http://127.0.0.1:7860"))
 case("wrong-value", provider("threads: 0"))
 case("missing-field", provider(type_="inline::tiny"))
+case(
+    "unknown-backend",
+    provider("store: {backend: kv_defualt, namespace: a}") + "storage: {backends: {kv_default: {}}}\n",
+)
 
 # Configurations
 

@@ -229,6 +229,7 @@ class _Reader:
         """How much of a path leads to the provider that is being read."""
         self.enabled: list[ProviderEntry] = []
         self.disabled: list[ProviderEntry] = []
+        self.backends = _backends(document.data)
 
     def run(self) -> StackFile:
         data = self._top(self.document.data)
@@ -528,6 +529,8 @@ class _Reader:
         provider_type = self._required_text(entry, "provider_type", path, label, misspelt)
         module = self._optional_text(entry, "module", path, label)
         config = self._config(entry.get("config"), path, label)
+        if config and self.backends is not None:
+            self._store_references(config, (*path, "config"), self.backends, label)
         if not label or provider_type is None or config is None:
             return None
         return ProviderEntry(
@@ -637,6 +640,29 @@ class _Reader:
         )
         return None
 
+    def _store_references(self, value: Any, path: NodePath, backends: Sequence[str], label: str) -> None:
+        """Report references to a storage backend that the file does not define.
+
+        A reference is a mapping with `backend` and a `namespace` or a `table_name`: `KVStoreReference`
+        and `SqlStoreReference` of upstream's `core/storage/datatypes.py`, from llama-stack 0.3 on.
+        """
+        items = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for key, item in items:
+            if isinstance(item, (Mapping, list)):
+                self._store_references(item, (*path, key), backends, label)
+        if not isinstance(value, Mapping) or not {"namespace", "table_name"} & value.keys():
+            return
+        backend = value.get("backend")
+        if isinstance(backend, str) and backend and backend not in backends and not _failed(backend):
+            self._report(
+                f"`storage.backends` has no `{_short(backend)}`",
+                (*path, "backend"),
+                code="unknown-backend",
+                hint=did_you_mean(backend, backends)
+                or (f"it has {', '.join(map(_short, backends))}" if backends else "define it there"),
+                provider=label,
+            )
+
     # References
 
     def _tree(self, value: Any, path: NodePath, label: str) -> Any:
@@ -720,6 +746,13 @@ class _Reader:
         if "provider_id" not in named:
             named = {"provider_id": f"{api}{suffix}", **entry}
         return self._entry(api, named, path, OLD_ENTRY_KEYS)
+
+
+def _backends(data: Any) -> list[str] | None:
+    """The names of the stores that a file defines, `None` where it defines none."""
+    storage = data.get("storage") if isinstance(data, dict) else None
+    backends = storage.get("backends") if isinstance(storage, dict) else None
+    return list(backends) if isinstance(backends, dict) else None
 
 
 def _disabled(api: str, entry: dict[str, Any], path: NodePath) -> ProviderEntry:
