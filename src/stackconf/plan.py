@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from attrs import evolve, frozen
 
-from stackconf.fields import labels_at
 from stackconf.redact import REDACTED, redact_text
-from stackconf.resolve.layers import Path, dotted, value_at
-from stackconf.resolve.origins import origin_of
-from stackconf.resolve.render import SHOWN, Renderer
+from stackconf.resolve.layers import Path, value_at
+from stackconf.resolve.origins import Origins
+from stackconf.resolve.render import Renderer
 from stackconf.types import Issue, LayerName, Provider, UpdateClass
 
 if TYPE_CHECKING:
@@ -240,17 +239,17 @@ def _change_of(
     if now == record.snapshot:
         return None
     paths = [path for path in _paths(record.snapshot, now) if _at(record.snapshot, path) != _at(now, path)]
-    fields = tuple(_field_change(resolved, path, record.snapshot, now, stack) for path in paths)
+    told = Origins(resolved, stack)
+    fields = tuple(_field_change(told, path, record.snapshot, now) for path in paths)
     return ProviderChange(resolved.provider, "change", _costliest(fields), fields)
 
 
 def _joining(resolved: Resolved, stack: StackFile | None) -> ProviderChange:
-    assert resolved.config is not None  # noqa: S101 (only resolved providers are planned)
-    shown = SHOWN.render(resolved.config)
+    told = Origins(resolved, stack)
     fields = []
     untouched = 0
-    for path in _paths(shown, {}):
-        origin = origin_of(resolved, path, value_at(shown, path), stack)
+    for path in _paths(told.shown, {}):
+        origin = told.of(path, value_at(told.shown, path))
         if origin.layer == "class":
             untouched += 1
             continue
@@ -262,17 +261,12 @@ def _joining(resolved: Resolved, stack: StackFile | None) -> ProviderChange:
     return ProviderChange(resolved.provider, "join", "restart", tuple(fields), untouched)
 
 
-def _field_change(
-    resolved: Resolved, path: Path, before: Snapshot, now: Snapshot, stack: StackFile | None
-) -> FieldChange:
+def _field_change(told: Origins, path: Path, before: Snapshot, now: Snapshot) -> FieldChange:
     after = _shown(_at(now, path))
-    assert resolved.plan is not None  # noqa: S101 (only resolved providers are planned)
+    origin = told.of(path, after)
     if value_at(now, path, _NOTHING) is _NOTHING:
-        labels = labels_at(resolved.plan, path, now)
-        return FieldChange(
-            dotted(path), _shown(_at(before, path)), None, labels.update, "class", "no layer gives it now"
-        )
-    origin = origin_of(resolved, path, after, stack)
+        gone = "no layer gives it now"
+        return FieldChange(origin.path, _shown(_at(before, path)), None, origin.update, "class", gone)
     return FieldChange(
         origin.path,
         _shown(_at(before, path)),
@@ -292,7 +286,9 @@ def _at(data: Snapshot, path: Path) -> Any:
 
 
 def _shown(value: Any) -> Any:
-    return value["shown"] if isinstance(value, Mapping) and SECRET in value else value
+    if isinstance(value, Mapping):
+        return value["shown"] if SECRET in value else {key: _shown(inner) for key, inner in value.items()}
+    return [_shown(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _paths(*snapshots: Snapshot) -> list[Path]:

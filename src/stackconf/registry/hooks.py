@@ -268,6 +268,12 @@ class OwnerHooks:
     def _implementations(self) -> list[tuple[int, object]]:
         return [(key, plugin.implementation) for key, plugin in self._plugins.items()]
 
+    def labels(self, hook: str) -> list[str]:
+        """The plugins that have a part in a hook's answer, each once, as `explain` names them."""
+        implementations = getattr(self._manager.hook, hook).get_hookimpls()
+        plugins = [self._plugins.get(id(impl.plugin), self.owner) for impl in reversed(implementations)]
+        return [f"plugin {label}" for label in dict.fromkeys(plugin.label for plugin in plugins)]
+
     def implements(self, hook: str) -> bool:
         """Whether the owner or a cross-cutting plugin implements the hook."""
         return bool(getattr(self._manager.hook, hook).get_hookimpls())

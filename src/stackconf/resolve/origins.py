@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from stackconf.fields import Labels, labels_at
+from attrs import frozen
+from pydantic import BaseModel
+
+from stackconf.fields import ClassPlan, Labels, class_default, labels_at, plan_of
 from stackconf.redact import REDACTED, redact_free
-from stackconf.resolve.layers import Path, dotted, leaves, value_at
+from stackconf.resolve.layers import Data, Path, canonical, dotted, leaves, merge, value_at
+from stackconf.resolve.references import is_reference
 from stackconf.resolve.render import SHOWN
 from stackconf.stackfile.env import EnvText
 from stackconf.types import Because, LayerName, Origin
 
 if TYPE_CHECKING:
-    from stackconf.resolve.resolve import Resolved
+    from stackconf.resolve.resolve import Resolved, TakenOverlay
     from stackconf.stackfile.model import StackFile
 
 _NOTHING: Any = object()
@@ -26,49 +30,108 @@ def origins(resolved: Resolved, stack: StackFile | None = None) -> list[Origin]:
     """
     if resolved.config is None:
         return []
-    shown = SHOWN.render(resolved.config)
-    return [origin_of(resolved, path, value, stack) for path, value in leaves(shown) if path]
+    told = Origins(resolved, stack)
+    return [told.of(path, value) for path, value in leaves(told.shown) if path]
 
 
-def origin_of(resolved: Resolved, path: Path, value: object, stack: StackFile | None) -> Origin:
-    """The origin of one leaf; `value` is the effective one, already redacted."""
-    plan = resolved.plan
-    assert plan is not None  # noqa: S101 (a provider with a config has a class)
-    labels = labels_at(plan, path, resolved.config and SHOWN.render(resolved.config))
-    candidates = list(_candidates(resolved, path, labels, stack))
-    winner, *beaten = candidates
-    return Origin(
-        dotted(path),
-        winner.layer,
-        value,
-        winner.source,
-        winner.reason,
-        labels.user,
-        labels.update,
-        tuple(beaten),
-    )
+@frozen
+class _Layer:
+    """One layer with what the merge had become when it was on top."""
+
+    name: LayerName
+    values: Data
+    merged: Data
+    overlay: TakenOverlay | None = None
 
 
-def _candidates(resolved: Resolved, path: Path, labels: Labels, stack: StackFile | None) -> Iterator[Origin]:
-    def origin(layer: LayerName, value: object, source: str, reason: str = "") -> Origin:
-        name = str(path[-1])
-        shown = REDACTED if labels.secret and value not in (None, "") else redact_free(_plain(value), name)
+class Origins:
+    """Where the leaves of one resolved provider came from."""
+
+    def __init__(self, resolved: Resolved, stack: StackFile | None = None) -> None:
+        assert resolved.config is not None  # noqa: S101 (only a resolved provider has origins)
+        assert resolved.owned is not None  # noqa: S101 (and it has an owner)
+        self._resolved, self._stack = resolved, stack
+        self._config, self._owned = resolved.config, resolved.owned
+        self._plan = plan_of(resolved.owned.config_class)
+        self.shown = SHOWN.render(resolved.config)
+        """The effective configuration as people see it."""
+        self._layers: list[_Layer] = []
+        self._add("hardware", resolved.hardware_values)
+        self._add("stack", resolved.stack_values)
+        for taken in resolved.overlays:
+            self._add("overlay", taken.values, taken)
+
+    def of(self, path: Path, value: object) -> Origin:
+        """The origin of one leaf; `value` is the effective one, already redacted."""
+        labels = labels_at(self._plan, path, self.shown)
+        winner, *beaten = self._candidates(path, labels)
+        return Origin(
+            dotted(path),
+            winner.layer,
+            value,
+            winner.source,
+            winner.reason,
+            labels.user,
+            labels.update,
+            tuple(beaten),
+        )
+
+    def _add(self, name: LayerName, values: Data, overlay: TakenOverlay | None = None) -> None:
+        below = self._layers[-1].merged if self._layers else {}
+        self._layers.append(_Layer(name, values, merge(below, values, self._plan), overlay))
+
+    def _candidates(self, path: Path, labels: Labels) -> list[Origin]:
+        """Who gives a value for a path, the winner first. What a layer replaced as a whole (by a
+        null, a list, another member of a union) is no candidate any more.
+        """
+        found: list[Origin] = []
+        for layer in self._layers:
+            given = covering(layer.values, path)
+            if given is not _NOTHING:
+                found.append(self._origin(path, labels, layer.name, given, *self._source(layer, path, given)))
+            if covering(layer.merged, path) is _NOTHING:
+                found.clear()
+        default, source = self._class_default(path)
+        return [*reversed(found), self._origin(path, labels, "class", default, source)]
+
+    def _origin(
+        self, path: Path, labels: Labels, layer: LayerName, value: object, source: str, reason: str = ""
+    ) -> Origin:
+        hidden = labels.secret and value not in (None, "")
+        shown = REDACTED if hidden else redact_free(_plain(value), str(path[-1]))
         return Origin(dotted(path), layer, shown, source, reason, labels.user, labels.update)
 
-    for taken in reversed(resolved.overlays):
-        given = covering(taken.values, path)
-        if given is not _NOTHING:
-            overlay = taken.overlay
-            yield origin("overlay", given, f"configuration `{overlay.name}` (revision {overlay.revision})")
-    given = covering(resolved.stack_values, path)
-    if given is not _NOTHING:
-        yield origin("stack", given, _place(resolved, path, stack), _reference(given))
-    given = covering(resolved.hardware_values, path)
-    if given is not _NOTHING:
-        plugin = resolved.owned.hooks.owner if resolved.owned else None
-        source = f"plugin {plugin.label}" if plugin else "plugin"
-        yield origin("hardware", given, source, reason_at(resolved.defaults, path))
-    yield origin("class", *_class_default(resolved, path))
+    def _source(self, layer: _Layer, path: Path, given: object) -> tuple[str, str]:
+        if layer.overlay is not None:
+            overlay = layer.overlay.overlay
+            written = covering(canonical(overlay.values, self._plan), path)
+            reason = f"from {written}" if is_reference(written) else ""
+            return f"configuration `{overlay.name}` (revision {overlay.revision})", reason
+        if layer.name == "stack":
+            return _place(self._resolved, path, self._stack), _reference(given)
+        reason = reason_at(self._resolved.defaults, path, self._plan)
+        return " and ".join(self._owned.hooks.labels("default_config")), reason
+
+    def _class_default(self, path: Path) -> tuple[object, str]:
+        """What the class itself gives: its default for the field, or that of the class inside."""
+        owner: Any = self._config
+        source = f"{type(owner).__module__}.{type(owner).__qualname__}"
+        info = type(owner).model_fields.get(str(path[0]))
+        default = class_default(info) if info is not None else None
+        for length, step in enumerate(path):
+            found = value_at(_dumped(default), path[length + 1 :], _NOTHING)
+            if found is not _NOTHING:
+                return found, source
+            owner = getattr(owner, str(step), None) if isinstance(owner, BaseModel) else None
+            if not isinstance(owner, BaseModel) or length + 1 == len(path):
+                break
+            info = type(owner).model_fields.get(str(path[length + 1]))
+            default = class_default(info) if info is not None else None
+        return None, source
+
+
+def _dumped(default: object) -> object:
+    return default.model_dump(mode="python") if isinstance(default, BaseModel) else default
 
 
 def covering(layer: object, path: Path) -> Any:
@@ -86,14 +149,20 @@ def covering(layer: object, path: Path) -> Any:
     return here
 
 
-def reason_at(defaults: Mapping[str, object], path: Path) -> str:
+def reason_at(defaults: Mapping[str, object], path: Path, plan: ClassPlan | None = None) -> str:
     """The reason that `default_config` gave for a path, or for what stands above it."""
     here: object = defaults
+    spot: ClassPlan | None = plan
     reason = ""
     for step in path:
-        here = here.get(str(step)) if isinstance(here, Mapping) else None
-        if isinstance(here, Because):
-            reason, here = here.reason, here.value
+        names = spot.aliases_of(str(step)) if spot is not None else [str(step)]
+        field = spot.fields.get(str(step)) if spot is not None else None
+        given = (
+            next((here[name] for name in names if name in here), None) if isinstance(here, Mapping) else None
+        )
+        if isinstance(given, Because):
+            reason, given = given.reason, given.value
+        here, spot = given, field.model_for(given) if field is not None else None
     return reason
 
 
@@ -116,19 +185,6 @@ def _spellings(path: Path, first: list[str]) -> Iterator[Path]:
 
 def _reference(value: object) -> str:
     return f"from {value.shown}" if isinstance(value, EnvText) else ""
-
-
-def _class_default(resolved: Resolved, path: Path) -> tuple[object, str]:
-    assert resolved.owned is not None  # noqa: S101 (a provider with a config has an owner)
-    config_class = resolved.owned.config_class
-    source = f"{config_class.__module__}.{config_class.__qualname__}"
-    info = config_class.model_fields.get(str(path[0]))
-    if info is None or info.is_required() or info.default_factory_takes_validated_data:
-        return None, source
-    default = info.get_default(call_default_factory=True)
-    if hasattr(default, "model_dump"):
-        default = default.model_dump(mode="python")
-    return value_at(default, path[1:]) if len(path) > 1 else default, source
 
 
 def _plain(value: object) -> object:
