@@ -6,19 +6,20 @@ import getpass
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, get_args
 
 from attrs import evolve, frozen
 
 from stackconf.configurations import Entry, Given, Source, read_configuration
 from stackconf.errors import Conflict, InvalidConfig, Sealed, UnknownName
-from stackconf.fields import plan_of
 from stackconf.manager import Manager, Resolution, missing_type
-from stackconf.redact import is_redacted, passwords_in
-from stackconf.registry.registry import Owned, Registry
+from stackconf.redact import passwords_in
+from stackconf.registry.registry import Registry
 from stackconf.resolve.blame import dropped_issues, in_order, undotted
-from stackconf.resolve.layers import dotted, leaves, merge, project, value_at
+from stackconf.resolve.layers import Path as FieldPath
+from stackconf.resolve.layers import dotted, merge, project, value_at, without_shown
 from stackconf.resolve.origins import origins
 from stackconf.resolve.references import is_reference
 from stackconf.resolve.render import SHOWN, USERS
@@ -35,10 +36,12 @@ if TYPE_CHECKING:
     from stackconf.plan import Plan
     from stackconf.stackfile.model import StackFile
     from stackconf.store.base import Store
+    from stackconf.types import Provider
 
 OnDropped: TypeAlias = Literal["warn", "error", "ignore"]
 
 _RETRIES = 20
+_LONGEST_NAME = 200
 _USE_A_REFERENCE = "give a reference, `${env.NAME}` or `${file:/run/secrets/name}`"
 
 
@@ -277,6 +280,9 @@ class Configurations:
         nothing of it is left; `Sealed` when the stack's file is its only truth.
         """
         self._refuse_sealed()
+        _refuse_name(name)
+        if on_dropped not in get_args(OnDropped):
+            raise InvalidConfig(f"on_dropped is one of {', '.join(get_args(OnDropped))}, not {on_dropped!r}")
         given = read_configuration(config, name=name)
         draft = _Draft(self._stack, name, given)
         dropped = draft.dropped if on_dropped != "ignore" else ()
@@ -299,7 +305,7 @@ class Configurations:
             return new
 
         number = self._change(change, "register", name, actor, expected_revision)
-        kept = self.get(name).providers
+        kept = self._stack.store.read(number).state.configurations[name].providers
         plan = self._stack.plan()
         warnings = (*given.ignored, *draft.warnings, *_about_errors(plan))
         return Registered(name, number, kept, dropped, plan, warnings)
@@ -380,7 +386,7 @@ class Configurations:
 
     def _check_assigned(self, configuration: Configuration, state: State) -> None:
         given = read_configuration({"providers": configuration.providers}, name=configuration.name)
-        draft = _Draft(self._stack, configuration.name, given)
+        draft = _Draft(self._stack, configuration.name, given, done="assigned")
         draft.refuse_errors()
         draft.check(state)
 
@@ -393,14 +399,18 @@ class Configurations:
 class _Draft:
     """A configuration on its way in: projected, checked against the stack, nothing written yet."""
 
-    def __init__(self, stack: Stack, name: str, given: Given) -> None:
+    def __init__(self, stack: Stack, name: str, given: Given, *, done: str = "registered") -> None:
         self._stack = stack
         self._name = name
         self._given = given
+        self._refusal = f"the configuration was not {done}"
         self.errors: list[Issue] = []
         self.warnings: list[Issue] = []
         self._dropped: list[Issue] = []
         self._kept: list[tuple[Entry, Mapping[str, Any]]] = []
+        self._sent_back: dict[str, list[FieldPath]] = {}
+        """For each provider, the paths of redacted values that stand for what is there."""
+        self._overlays = stack.manager.overlays(stack.store.read().state)
         for entry in given.entries:
             self._take(entry)
 
@@ -412,8 +422,8 @@ class _Draft:
     def refuse_errors(self) -> None:
         """Raise `InvalidConfig` when something is wrong, or nothing is left."""
         if self.errors:
-            raise InvalidConfig("the configuration was not registered", (*self.errors, *self._dropped))
-        if not any(values for _, values in self._kept):
+            raise InvalidConfig(self._refusal, (*self.errors, *self._dropped))
+        if not any(values for _, values in self._kept) and not any(self._sent_back.values()):
             message = "nothing to register: it sets no user field of the stack"
             raise InvalidConfig(message, (Issue(message, code="nothing-kept"), *self._dropped))
 
@@ -424,9 +434,8 @@ class _Draft:
         for entry, values in self._kept:
             provider = self._stack.manager.provider(entry.key)
             old = _config_in(before, entry) if before else {}
-            back = [path for path, value in leaves(entry.config) if is_redacted(value)]
             kept = values
-            for path in back:
+            for path in self._sent_back[entry.key]:
                 given = value_at(old, path)
                 if given is not None:
                     kept = merge(_nested(path, given), kept)
@@ -456,7 +465,7 @@ class _Draft:
             errors += [issue for issue, _ in placed if issue.level == "error"]
             self.warnings += [issue for issue, known in placed if issue.level == "warning" and not known]
         if errors:
-            raise InvalidConfig("the configuration was not registered", (*in_order(errors), *self._dropped))
+            raise InvalidConfig(self._refusal, (*in_order(errors), *self._dropped))
 
     def _take(self, entry: Entry) -> None:
         manager = self._stack.manager
@@ -474,16 +483,22 @@ class _Draft:
         if missing is not None:
             self._refuse(entry, getattr(missing, "message", str(missing)), getattr(missing, "hint", ""))
             return
-        self._project(entry)
+        self._project(entry, provider)
 
-    def _project(self, entry: Entry) -> None:
-        provider = self._stack.manager.provider(entry.key)
-        assert provider is not None  # noqa: S101 (asked before)
-        owned = self._stack.manager.registry.find(provider.api, provider.provider_type)
-        assert isinstance(owned, Owned)  # noqa: S101 (asked before)
-        plan = plan_of(owned.config_class)
-        kept, dropped = project(entry.config, plan)
-        taken = TakenOverlay(Overlay(self._name, 0, entry.config), kept, tuple(dropped))
+    def _project(self, entry: Entry, provider: Provider) -> None:
+        manager = self._stack.manager
+        assigned = self._overlays.get(entry.key, ())
+        below = tuple(takewhile(lambda overlay: overlay.name != self._name, assigned))
+        resolved = manager.resolve_one(entry.key, below)
+        effective = manager.resolve_one(entry.key, assigned) if below != assigned else resolved
+        plan = resolved.plan
+        if plan is None:
+            self._refuse(entry, resolved.issues[0].message, resolved.issues[0].hint)
+            return
+        shown = {} if effective.config is None else SHOWN.render(effective.config)
+        config, self._sent_back[entry.key] = without_shown(entry.config, shown, plan)
+        kept, dropped = project(config, plan, resolved.merged)
+        taken = TakenOverlay(Overlay(self._name, 0, config), kept, tuple(dropped))
         for issue, each in zip(dropped_issues(provider, taken, plan), dropped, strict=True):
             self._dropped.append(evolve(issue, where=self._given.where(entry, each.path)))
         self._check_secrets(entry, kept, plan)
@@ -556,6 +571,13 @@ def current_actor() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return "unknown"
+
+
+def _refuse_name(name: object) -> None:
+    fine = isinstance(name, str) and 0 < len(name) <= _LONGEST_NAME and name.isprintable()
+    if not fine or str(name).strip() != name:
+        problem = f"a configuration's name is one line of 1 to {_LONGEST_NAME} characters"
+        raise InvalidConfig(f"{problem}, without spaces around it")
 
 
 def _about_errors(plan: Plan) -> tuple[Issue, ...]:

@@ -187,7 +187,7 @@ class Blame:
             return ""
         raw = self.stack.document.raw_text((*self.entry.path, "config", *path))
         if raw is None:
-            return ""
+            return "put it in quotes if it is text"
         return "put it in quotes to keep it text" if secret else f'write it in quotes: "{raw}"'
 
 

@@ -357,6 +357,36 @@ def _holds_redacted(value: Any) -> bool:
     return any(map(_holds_redacted, value)) if type(value) is list else is_redacted(value)
 
 
+def without_shown(
+    data: Data, shown: object, plan: ClassPlan | None = None, above: Path = ()
+) -> tuple[dict[str, Any], list[Path]]:
+    """`data` without the redacted values that are the ones `shown`, and the paths of those.
+
+    A redacted value sent back means "keep what is there".
+
+    >>> without_shown({"url": "x", "key": "********"}, {"url": "y", "key": "********"})
+    ({'url': 'x'}, [('key',)])
+    """
+    kept: dict[str, Any] = {}
+    same: list[Path] = []
+    for key, value in data.items():
+        name = plan.keys.get(key, key) if plan else key
+        there = value_at(shown, (name,))
+        if type(value) is dict and value:
+            field = plan.fields.get(name) if plan else None
+            inner, found = without_shown(
+                value, there, field.model_for(value) if field else None, (*above, name)
+            )
+            same += found
+            if inner:
+                kept[key] = inner
+        elif _holds_redacted(value) and value == there:
+            same.append((*above, name))
+        else:
+            kept[key] = value
+    return kept, same
+
+
 def leaves(data: object, above: Path = ()) -> Iterator[tuple[Path, Any]]:
     """Every leaf of nested mappings with its path. Lists and empty mappings are leaves.
 

@@ -84,6 +84,14 @@ class Resolved:
         return plan_of(self.owned.config_class) if self.owned else None
 
     @property
+    def merged(self) -> Data:
+        """All layers above the class's own defaults, as one."""
+        merged = merge(self.hardware_values, self.stack_values, self.plan)
+        for taken in self.overlays:
+            merged = merge(merged, taken.values, self.plan)
+        return merged
+
+    @property
     def valid(self) -> bool:
         """Whether the provider may be applied."""
         return self.config is not None and not any(issue.level == "error" for issue in self.issues)
