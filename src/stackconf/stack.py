@@ -460,12 +460,17 @@ class _Draft:
         self.warnings = []
         for entry, _ in self._kept:
             old = set(map(str, manager.resolve_one(entry.key, before.get(entry.key, ())).issues))
-            new = manager.resolve_one(entry.key, after.get(entry.key, ())).issues
+            new = (*self._of_file(entry), *manager.resolve_one(entry.key, after.get(entry.key, ())).issues)
             placed = [(self._placed(_tolerated(issue), entry), str(issue) in old) for issue in new]
             errors += [issue for issue, _ in placed if issue.level == "error"]
             self.warnings += [issue for issue, known in placed if issue.level == "warning" and not known]
         if errors:
             raise InvalidConfig(self._refusal, (*in_order(errors), *self._dropped))
+
+    def _of_file(self, entry: Entry) -> list[Issue]:
+        """What the stack file says wrong about a provider; it cannot be resolved for that."""
+        issues = self._stack.file.issues
+        return [issue for issue in issues if issue.provider == entry.key and issue.level == "error"]
 
     def _take(self, entry: Entry) -> None:
         manager = self._stack.manager

@@ -108,7 +108,7 @@ class _Postgres(_Strict):
         except ValueError:
             raise ValueError("not a URI") from None
         if parts.scheme not in {"postgres", "postgresql"} or not parts.netloc or not parts.path.strip("/"):
-            raise ValueError("must read postgresql://user:password@host/database")
+            raise ValueError("must begin with postgresql:// and name a host and a database")
         return value
 
     @model_validator(mode="after")
