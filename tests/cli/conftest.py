@@ -16,6 +16,8 @@ from cli_kit import PLUGIN, PROGRAM, STACK
 
 from stackconf.cli.main import main
 
+collect_ignore = ["conftest.py"]  # not to be read again for doctests: others have its name
+
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -12,6 +13,8 @@ import pytest
 from stackconf.hardware.discovery import BUILTIN, merge
 from stackconf.hardware.facts import Hardware
 from stackconf.hardware.probe import run
+
+collect_ignore = ["conftest.py"]  # not to be read again for doctests: others have its name
 
 NVIDIA = next(detector for detector in BUILTIN if detector.name == "nvidia")
 Ask = Callable[..., Hardware]
@@ -28,6 +31,13 @@ def _compiled(folder: Path, *options: str) -> Path:
         check=True,
     )
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _nothing_of_this_users_settings(monkeypatch) -> None:
+    for name in [*os.environ]:
+        if name.startswith("STACKCONF_") or name.endswith("_VISIBLE_DEVICES") or name == "CUDA_DEVICE_ORDER":
+            monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="session")
@@ -49,8 +59,6 @@ def nvidia_over(tmp_path, monkeypatch) -> Ask:
     ) -> Hardware:
         file = tmp_path / "cards.txt"
         file.write_text(description)
-        for variable in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVIDIA_VISIBLE_DEVICES"):
-            monkeypatch.delenv(variable, raising=False)
         for variable, value in environment.items():
             monkeypatch.setenv(variable, value)
         monkeypatch.setenv("STACKCONF_NVML_STUB", str(file))

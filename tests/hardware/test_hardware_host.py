@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 import psutil
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from machines import (
     CPU,
@@ -25,11 +25,11 @@ from machines import (
     x86,
 )
 
-from stackconf.hardware import host as host_plugin
 from stackconf.hardware.cgroup import cfs_quota, cpu_max, memory_bytes
 from stackconf.hardware.facts import Cpu, Host, Limit, Memory, Problem
 from stackconf.hardware.files import Files, cpu_list, whole_number
 from stackconf.hardware.host import read_host
+from stackconf.hardware.without_proc import read_without_proc
 
 GIB = 1024**3
 MIB = 1024**2
@@ -68,7 +68,7 @@ def test_this_machine_agrees_with_psutil_and_the_scheduler():
 
 def test_what_psutil_says_on_other_systems_agrees_with_the_files_on_this_one():
     _, cpu, memory, _ = read(Path("/"))
-    host, other, rest, *problems = host_plugin._without_proc(Files())
+    host, other, rest, *problems = read_without_proc(Files())
     assert isinstance(host, Host)
     assert isinstance(other, Cpu)
     assert isinstance(rest, Memory)
@@ -529,6 +529,7 @@ texts = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(texts, texts)
 def test_limits_never_raise_and_are_never_zero(text, other):
     for amount in (cpu_max(text), cfs_quota(text, other), memory_bytes(text)):

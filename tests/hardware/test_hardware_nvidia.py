@@ -13,7 +13,7 @@ from machines import linux, write
 
 from stackconf.hardware.discovery import discover
 from stackconf.hardware.facts import Accelerator, MigInstance, Visibility
-from stackconf.hardware.nvidia import visible_cards
+from stackconf.hardware.visibility import visible_cards
 
 MIB = 1024**2
 
@@ -221,17 +221,17 @@ def test_a_driver_without_cards(stub, nvidia_over):
 
 def test_a_hang_in_init_ends_at_the_deadline(stub, nvidia_over):
     started = time.monotonic()
-    hardware = nvidia_over(stub, "sleep nvmlInitWithFlags 60\n", deadline=1, CUDA_VISIBLE_DEVICES="0")
-    assert time.monotonic() - started < 4
+    hardware = nvidia_over(stub, "sleep nvmlInitWithFlags 60\n", deadline=3, CUDA_VISIBLE_DEVICES="0")
+    assert time.monotonic() - started < 20
     (problem,) = hardware.problems
     assert (problem.fact, problem.kind) == ("accelerators", "timeout")
-    assert "within 1 s" in problem.reason
+    assert "within 3 s" in problem.reason
     assert hardware.visibility == (Visibility("CUDA_VISIBLE_DEVICES", "0"),)
 
 
 def test_a_hang_in_a_detail_keeps_every_cards_identity(stub, nvidia_over):
     text = EIGHT + "sleep nvmlDeviceGetCudaComputeCapability 60\n"
-    hardware = nvidia_over(stub, text, deadline=1.5)
+    hardware = nvidia_over(stub, text, deadline=4)
     assert len(hardware.accelerators) == 8
     assert all(card.uuid and card.pci_device_id == "10de:2330" for card in hardware.accelerators)
     assert [card.memory_bytes for card in hardware.accelerators[6:]] == [81559 * MIB, None]
@@ -298,8 +298,9 @@ def test_any_call_may_fail_and_costs_one_field(stub, nvidia_over, function, name
 
 
 def test_a_name_that_is_no_text(stub, nvidia_over):
-    (card,) = nvidia_over(stub, h100(0).replace("NVIDIA H100 80GB HBM3", " ")).accelerators
-    assert card.name is None
+    hardware = nvidia_over(stub, h100(0).replace("NVIDIA H100 80GB HBM3", " "))
+    assert hardware.accelerators[0].name is None
+    assert ("accelerators.name", "unsupported") in reasons(hardware)
 
 
 def test_every_variable_is_reported_as_it_stands(stub, nvidia_over, monkeypatch):

@@ -178,7 +178,7 @@ def test_a_flood_of_facts_is_stopped(tmp_path, monkeypatch):
 def test_a_hang_ends_at_the_deadline(tmp_path, body):
     started = time.monotonic()
     problem = only_problem(run(detector(tmp_path, body), deadline=1))
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 20
     assert problem.kind == "timeout"
     assert "did not answer within 1 s" in problem.reason
     assert "STACKCONF_PROBE_TIMEOUT" in problem.reason
@@ -192,7 +192,7 @@ def test_what_a_hanging_detector_started_is_ended_too(tmp_path):
         open({str(pid)!r}, "w").write(str(child.pid))
         time.sleep(60)
     """)
-    run(detector(tmp_path, body), deadline=1)
+    run(detector(tmp_path, body), deadline=3)
     number = int(pid.read_text())
     for _ in range(50):
         if not _runs(number):
@@ -204,24 +204,36 @@ def test_what_a_hanging_detector_started_is_ended_too(tmp_path):
 def test_a_background_process_that_keeps_the_pipe_does_not_delay_the_answer(tmp_path):
     body = hook("""
         import subprocess
-        subprocess.Popen(["sleep", "5"], start_new_session=True)
+        subprocess.Popen(["sleep", "30"], start_new_session=True)
         return [Accelerator("acme")]
     """)
     started = time.monotonic()
-    assert run(detector(tmp_path, body), deadline=10) == [Accelerator("acme")]
-    assert time.monotonic() - started < 3
+    assert run(detector(tmp_path, body), deadline=60) == [Accelerator("acme")]
+    assert time.monotonic() - started < 20
+
+
+def test_a_forked_process_that_keeps_the_report_open_does_not_delay_the_answer(tmp_path):
+    body = hook("""
+        if os.fork() == 0:
+            time.sleep(30)
+            os._exit(0)
+        return [Accelerator("acme")]
+    """)
+    started = time.monotonic()
+    assert run(detector(tmp_path, body), deadline=60) == [Accelerator("acme")]
+    assert time.monotonic() - started < 20
 
 
 def test_a_child_that_cannot_be_killed_is_left_behind_simulated_by_not_killing(tmp_path, monkeypatch):
     # Uninterruptible sleep cannot be made at will; what matters is that the caller stops waiting.
     monkeypatch.setattr(probe, "_kill", lambda child: None)
     monkeypatch.setattr(probe, "_LEFT_BEHIND", [])
-    started = time.monotonic()
+    monkeypatch.setattr(probe, "GRACE_SECONDS", 0.05)
     problem = only_problem(run(detector(tmp_path, hook("time.sleep(60)")), deadline=0.5))
-    assert time.monotonic() - started < 3
-    assert problem.kind == "timeout"
     (left,) = probe._LEFT_BEHIND
-    assert left.wait(5) == -14  # it ends itself: SIGALRM, a second after its deadline
+    assert left.poll() is None
+    assert problem.kind == "timeout"
+    assert left.wait(30) == -14  # it ends itself: SIGALRM, a second after its deadline
 
 
 def test_a_child_outlives_an_interrupted_caller_by_no_more_than_its_deadline(tmp_path):

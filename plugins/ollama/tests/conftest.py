@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import pytest
 from ollama_stand_in import OllamaStandIn, serving
 
+collect_ignore = ["conftest.py"]  # not to be read again for doctests: others have its name
+
 
 @pytest.fixture
 def ollama() -> Iterator[OllamaStandIn]:

@@ -34,6 +34,24 @@ def test_context_by_the_sum_of_visible_memory(sizes_mib, tokens):
     assert context_length(machine(accelerators=cards(*sizes_mib))).value == tokens
 
 
+@pytest.mark.parametrize(
+    ("gib", "said"),
+    [
+        (24, "16384 tokens at 128 KiB each take 2 GiB, the largest power of two within 1/8 of 24 GiB"),
+        (512, "32768 tokens at 128 KiB each take 4 GiB, the most that is set; 1/8 of 512 GiB"),
+        (1, "2048 tokens at 128 KiB each take 256 MiB, the least that is set; 1/8 of 1 GiB"),
+    ],
+)
+def test_the_reason_without_accelerators_is_the_sum_that_was_done(gib, said):
+    assert said in context_length(machine(memory_gib=gib)).reason
+
+
+def test_a_detector_that_failed_might_have_seen_an_accelerator():
+    failed = Problem("acme", "everything", "timeout", "did not answer within 10 s")
+    box = machine(memory_gib=16)
+    assert context_length(evolve(box, problems=(*box.problems, failed))) is None
+
+
 def test_the_reason_holds_the_numbers():
     because = context_length(machine(accelerators=cards(81559)))
     assert because.reason == "79.6 GiB on 1 visible accelerator: Ollama's step for at least 47 GiB"

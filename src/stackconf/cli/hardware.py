@@ -71,6 +71,8 @@ class _Picture:
         self._fact("control groups", (host.cgroup or UNKNOWN) + path)
 
     def _cpu(self, cpu: Cpu) -> None:
+        from stackconf.hardware.files import ranges
+
         self._heading("CPU")
         parts = [cpu.model or "unknown model"]
         if cpu.sockets is not None:
@@ -85,7 +87,8 @@ class _Picture:
         isa = None if cpu.isa is None else " ".join(sorted(cpu.isa)) or "none of interest"
         self._fact("instruction sets", isa or UNKNOWN)
         for node in cpu.numa or ():
-            self._fact(f"NUMA node {node.number}", f"CPUs {ranges(node.cpus)}, {_size(node.memory_bytes)}")
+            cpus = f"CPUs {ranges(node.cpus)}" if node.cpus else "no CPUs"
+            self._fact(f"NUMA node {node.number}", f"{cpus}, {_size(node.memory_bytes)}")
 
     def _memory(self, memory: Memory) -> None:
         self._heading("Memory")
@@ -101,8 +104,7 @@ class _Picture:
         if found.accelerators:
             self._cards(found.accelerators)
             return list(found.problems)
-        known = all(each.kind == "absent" for each in about)
-        word = "none" if known and about else UNKNOWN if about else "none was looked for"
+        word = "none" if found.certainly_no_accelerator else UNKNOWN if about else "none was looked for"
         self._text(word + "".join(f"; {each.detector}: {each.reason}" for each in about))
         return [each for each in found.problems if each not in about]
 
@@ -166,21 +168,6 @@ def plural_cpus(amount: float) -> str:
     ('1 CPU', '1.5 CPUs')
     """
     return f"{amount:g} CPU" + ("" if amount == 1 else "s")
-
-
-def ranges(numbers: Iterable[int]) -> str:
-    """Kernel numbers as the kernel writes them.
-
-    >>> ranges((0, 1, 2, 3, 8, 10, 11))
-    '0-3,8,10-11'
-    """
-    found: list[list[int]] = []
-    for number in sorted(numbers):
-        if found and number == found[-1][1] + 1:
-            found[-1][1] = number
-        else:
-            found.append([number, number])
-    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in found) or "none"
 
 
 def _number(value: float | None) -> str:

@@ -1,26 +1,28 @@
 """What the process's control groups allow: cgroup v1, v2 and the hybrid of both.
 
 A limit may stand in the process's own group or in any ancestor, so each controller's chain is
-walked from the own group up to the root of its mount. `/proc/self/cgroup` names the group,
-`/proc/self/mountinfo` says where that hierarchy is mounted and from which of its groups on (in a
-container the mount's root is often the container's own group). In a hybrid system `0::/` exists
-although the controllers are in v1. Sources: cgroups(7), proc_pid_mountinfo(5), the kernel's
+walked from the own group up to the root of its mount (see `cgroup_chain`). Sources: the kernel's
 admin-guide/cgroup-v1/memory.rst and admin-guide/cgroup-v2.rst.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator
-from typing import Literal, TypeAlias
 
 from attrs import frozen
 
+from stackconf.hardware.cgroup_chain import (
+    Chain,
+    Mode,
+    chain_of,
+    mode_of,
+    own_path,
+    parse_memberships,
+    parse_mounts,
+)
 from stackconf.hardware.facts import Limit
 from stackconf.hardware.files import Files, cpu_list, whole_number
-
-Mode: TypeAlias = Literal["v1", "v2", "hybrid", "none"]
 
 UNLIMITED = math.inf
 NO_LIMIT_V1 = 2**60
@@ -47,37 +49,6 @@ class Cgroups:
     headroom_bytes: int | None = None
 
 
-@frozen
-class Membership:
-    """One line of /proc/self/cgroup."""
-
-    controllers: frozenset[str]
-    path: str
-    unified: bool
-
-
-@frozen
-class Mount:
-    """One mounted hierarchy: the group `root` of it is seen at `point`."""
-
-    point: str
-    root: str
-    unified: bool
-    options: frozenset[str]
-
-
-@frozen
-class Chain:
-    """The visible groups that bind this process for one controller, its own first."""
-
-    version: Literal["v1", "v2"]
-    groups: tuple[str, ...]
-
-    def source(self, group: str, file: str) -> str:
-        """How a limit names its origin."""
-        return f"cgroup {self.version} {group}/{file}"
-
-
 def read_cgroups(files: Files) -> Cgroups:
     """Everything above for the process that `/proc/self` below `files.root` stands for."""
     text = files.text("/proc/self/cgroup", CPU)
@@ -90,68 +61,21 @@ def read_cgroups(files: Files) -> Cgroups:
     if text.strip() and not memberships:
         files.garbage("/proc/self/cgroup", CPU, text)
         return Cgroups()
-    cpu = _chain(files, "cpu", CPU, memberships, mounts)
-    memory = _chain(files, "memory", MEMORY, memberships, mounts)
+    cpu = chain_of(files, "cpu", CPU, memberships, mounts)
+    memory = chain_of(files, "memory", MEMORY, memberships, mounts)
     # What a cpuset forbids is missing from Cpus_allowed_list too, so not seeing it costs nothing.
     unasked = Files(files.root, files.detector)
-    cpuset = _chain(unasked, "cpuset", "cpu.affinity", memberships, mounts)
+    cpuset = chain_of(unasked, "cpuset", "cpu.affinity", memberships, mounts)
     bounds = list(_memory_limits(files, memory)) if memory else []
     headrooms = [room for room in (_headroom(files, memory, *bound) for bound in bounds) if room is not None]
     return Cgroups(
-        mode=_mode(memberships, mounts),
-        path=_own_path(memberships),
+        mode=mode_of(memberships, mounts),
+        path=own_path(memberships),
         cpu_limits=tuple(_cpu_limits(files, cpu)) if cpu else (),
         memory_limits=tuple(limit for _, limit in bounds),
         cpuset=_cpuset(files, cpuset) if cpuset else None,
         headroom_bytes=min(headrooms, default=None),
     )
-
-
-def parse_memberships(text: str) -> list[Membership]:
-    r"""The lines of /proc/self/cgroup, `number:controllers:path`; others are left out.
-
-    >>> parse_memberships("4:cpu,cpuacct:/app\n0::/\n")[0].path
-    '/app'
-    """
-    found = []
-    for line in text.splitlines():
-        match = re.fullmatch(r"([0-9]+):([^:]*):(/.*)", line)
-        if match:
-            controllers = frozenset(filter(None, match[2].split(",")))
-            found.append(Membership(controllers, match[3], unified=match[1] == "0" and not controllers))
-    return found
-
-
-def parse_mounts(text: str) -> list[Mount]:
-    """The cgroup mounts of /proc/self/mountinfo."""
-    found = []
-    for line in text.splitlines():
-        before, separator, after = line.partition(" - ")
-        place, kind = before.split(), after.split()
-        # 5 fields up to the mount point; the file system type, its source and its options.
-        if not separator or len(place) < 5 or len(kind) < 3 or kind[0] not in {"cgroup", "cgroup2"}:  # noqa: PLR2004
-            continue
-        options = frozenset(kind[2].split(","))
-        found.append(Mount(_unescaped(place[4]), _unescaped(place[3]), kind[0] == "cgroup2", options))
-    return found
-
-
-def below(path: str, root: str) -> str | None:
-    """`path` as seen from a mount whose root is the group `root`; `None` when it is not below it.
-
-    Both are relative to the reader's cgroup namespace, so either may begin with `/..`.
-
-    >>> below("/docker/abc/app", "/docker/abc"), below("/app", "/"), below("/", "/")
-    ('/app', '/app', '')
-    >>> below("/../../x", "/../.."), below("/../x", "/"), below("/app", "/..")
-    ('/x', None, None)
-    """
-    parts, prefix = path.strip("/").split("/"), root.strip("/").split("/")
-    parts, prefix = [part for part in parts if part], [part for part in prefix if part]
-    rest = parts[len(prefix) :]
-    if parts[: len(prefix)] != prefix or ".." in rest:
-        return None
-    return "".join(f"/{part}" for part in rest)
 
 
 def cpu_max(text: str | None) -> float | None:
@@ -199,78 +123,6 @@ def memory_bytes(text: str | None) -> float | None:
     if not number:
         return None
     return UNLIMITED if number >= NO_LIMIT_V1 else number
-
-
-def _unescaped(text: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
-
-
-def _mode(memberships: list[Membership], mounts: list[Mount]) -> Mode:
-    controllers = {name for line in memberships for name in line.controllers if not name.startswith("name=")}
-    unified = any(line.unified for line in memberships)
-    if not controllers:
-        return "v2" if unified else "v1" if memberships else "none"
-    return "hybrid" if unified and any(mount.unified for mount in mounts) else "v1"
-
-
-def _own_path(memberships: list[Membership]) -> str | None:
-    for controller in ("memory", "cpu"):
-        for line in memberships:
-            if controller in line.controllers:
-                return line.path
-    others = sorted(memberships, key=lambda line: not line.unified)
-    return others[0].path if others else None
-
-
-def _chain(
-    files: Files, controller: str, fact: str, memberships: list[Membership], mounts: list[Mount]
-) -> Chain | None:
-    """The groups that `controller` binds this process by, or `None` where it has none."""
-    line = next((line for line in memberships if controller in line.controllers), None)
-    line = line or next((line for line in memberships if line.unified), None)
-    if line is None:
-        return None
-    version: Literal["v1", "v2"] = "v2" if line.unified else "v1"
-    fitting = [mount for mount in mounts if mount.unified == line.unified]
-    if not line.unified:
-        fitting = [mount for mount in fitting if controller in mount.options]
-    elif any(line.controllers for line in memberships) and not fitting:
-        return None  # v1 system: `0::/` without a mount carries no controllers
-    if not fitting:
-        files.problem(
-            fact,
-            "unsupported",
-            f"cgroup {version} {controller} is not mounted here, so a limit in {line.path} cannot be seen",
-        )
-        return None
-    return _walk(files, line, fitting, fact, version)
-
-
-def _walk(
-    files: Files, line: Membership, mounts: list[Mount], fact: str, version: Literal["v1", "v2"]
-) -> Chain | None:
-    candidates = []
-    for mount in mounts:
-        rest = below(line.path, mount.root)
-        if rest is not None and files.exists(mount.point + rest):
-            candidates.append((rest, mount))
-    if candidates:
-        # The mount that shows most of the path shows most of the ancestors.
-        rest, mount = max(candidates, key=lambda found: found[0].count("/"))
-        return Chain(version, _upwards(mount.point.rstrip("/"), rest))
-    ancestors = [mount for mount in mounts if mount.root.startswith("/..") and ".." not in line.path]
-    seen = f"; only {ancestors[0].point} above it is" if ancestors else ""
-    files.problem(
-        fact,
-        "unsupported",
-        f"cgroup {line.path} is not visible below {mounts[0].point}{seen}; a limit in it cannot be seen",
-    )
-    return Chain(version, (ancestors[0].point.rstrip("/"),)) if ancestors else None
-
-
-def _upwards(point: str, rest: str) -> tuple[str, ...]:
-    parts = rest.strip("/").split("/") if rest else []
-    return tuple("/".join([point, *parts[:count]]) for count in range(len(parts), -1, -1))
 
 
 def _cpu_limits(files: Files, chain: Chain) -> Iterator[Limit]:

@@ -215,6 +215,20 @@ class Hardware:
     problems: tuple[Problem, ...] = field(default=(), converter=_problems)
 
     @property
+    def certainly_no_accelerator(self) -> bool:
+        """Whether there is none for sure: every detector that says something says that none is there.
+
+        A detector that failed as a whole (a `Problem` about `everything`) might have seen one.
+
+        >>> absent = Problem("nvidia", "accelerators", "absent", "no NVIDIA driver library")
+        >>> hung = Problem("acme", "everything", "timeout", "did not answer within 10 s")
+        >>> [Hardware(problems=told).certainly_no_accelerator for told in ((absent,), (absent, hung), ())]
+        [True, False, False]
+        """
+        told = [each.kind for each in self.problems if each.fact in {"accelerators", "everything"}]
+        return not self.accelerators and bool(told) and all(kind == "absent" for kind in told)
+
+    @property
     def visible_accelerators(self) -> tuple[Accelerator, ...]:
         """The cards this process may use: those not certainly hidden.
 

@@ -10,6 +10,7 @@ import errno
 import io
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from stackconf.hardware.facts import Problem, ProblemKind
@@ -120,6 +121,31 @@ def whole_number(text: str | None) -> int | None:
     if text is None or not re.fullmatch(r"[0-9]{1,20}", text.strip(), re.ASCII):
         return None
     return int(text)
+
+
+def kibibytes(text: str, name: str) -> int | None:
+    r"""The amount, in bytes, that a line such as `MemTotal:  16 kB` of /proc/meminfo gives.
+
+    >>> kibibytes("MemTotal:       16 kB\nMemFree: 1 kB\n", "MemTotal"), kibibytes("", "MemTotal")
+    (16384, None)
+    """
+    match = re.search(rf"^{name}:\s*([0-9]+) kB$", text, re.MULTILINE)
+    return int(match[1]) * 1024 if match else None
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """Numbers in the kernel's list format, the inverse of `cpu_list`.
+
+    >>> ranges((0, 1, 2, 3, 8, 10, 11))
+    '0-3,8,10-11'
+    """
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
 
 
 def cpu_list(text: str | None) -> tuple[int, ...] | None:

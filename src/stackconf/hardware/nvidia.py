@@ -1,12 +1,10 @@
 """The built-in NVIDIA plugin: cards over NVML, identity first, every detail on its own.
 
 NVML initialises no CUDA and takes no memory. Any call may fail on some card, driver or platform;
-that costs the one field and gives one `Problem` for all the cards it failed on. NVML does not
-heed CUDA_VISIBLE_DEVICES, so `Accelerator.visible` is worked out here.
+that costs the one field and gives one `Problem` for all the cards it failed on.
 
-Sources: the NVML API reference; the CUDA C++ programming guide, "CUDA environment variables";
-NVIDIA's go-nvlib for the names of MIG profiles; helper_cuda.h of the CUDA samples for the cores
-of a multiprocessor.
+Sources: the NVML API reference; NVIDIA's go-nvlib for the names of MIG profiles; helper_cuda.h of
+the CUDA samples for the cores of a multiprocessor.
 """
 
 from __future__ import annotations
@@ -14,18 +12,30 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal
 
 from attrs import define, evolve, field
 
-from stackconf.hardware.facts import Accelerator, Fact, MigInstance, Problem, ProblemKind, Visibility
-from stackconf.hardware.files import Files, chosen_root, whole_number
+from stackconf.hardware.facts import Accelerator, Fact, MigInstance, Problem, Visibility
+from stackconf.hardware.files import Files, chosen_root, kibibytes, whole_number
+from stackconf.hardware.nvml import (
+    ADDRESSING_ATS,
+    ADVICE,
+    DETECTOR,
+    DRIVER_NOT_LOADED,
+    KINDS,
+    LIBRARY_NOT_FOUND,
+    NOT_FOUND,
+    NOT_SUPPORTED,
+    Nvml,
+    decoded,
+)
+from stackconf.hardware.visibility import visible_cards
 from stackconf.hookspecs import hookimpl
 
 stackconf_api = 1
 
-DETECTOR = "nvidia"
 VENDOR_ID = "0x10de"
 MIB = 1024**2
 GIB = 1024**3
@@ -62,43 +72,8 @@ CORES_PER_MULTIPROCESSOR = {
     (12, 1): 128,
 }
 
-NOT_SUPPORTED, NO_PERMISSION, NOT_FOUND, DRIVER_NOT_LOADED, TIMEOUT = 3, 4, 6, 9, 10
-LIBRARY_NOT_FOUND, FUNCTION_NOT_FOUND, GPU_IS_LOST, RESET_REQUIRED = 12, 13, 15, 16
-VERSION_MISMATCH, DEPRECATED = 25, 26
-ADDRESSING_ATS = 2
-
-KINDS: Mapping[int, ProblemKind] = {
-    NOT_SUPPORTED: "unsupported",
-    NO_PERMISSION: "denied",
-    TIMEOUT: "timeout",
-    FUNCTION_NOT_FOUND: "unsupported",
-    VERSION_MISMATCH: "unsupported",
-    DEPRECATED: "unsupported",
-}
-WHOLE_CARD = frozenset({GPU_IS_LOST, RESET_REQUIRED})
-"""After these every call on the card fails the same way."""
-
-ADVICE: Mapping[int, str] = {
-    NO_PERMISSION: "give this user, or this container, access to /dev/nvidia*",
-    8: "connect the card's power cables",
-    DRIVER_NOT_LOADED: "load the driver (`modprobe nvidia`)",
-    TIMEOUT: "try again; if it stays, see `dmesg` for the card",
-    11: "see `dmesg` for the card's interrupts",
-    LIBRARY_NOT_FOUND: "install the NVIDIA driver, or pass the cards into the container (`--gpus all`)",
-    FUNCTION_NOT_FOUND: "the driver is too old to tell; a newer one does",
-    GPU_IS_LOST: "it fell off the bus: reboot, and see `dmesg`",
-    RESET_REQUIRED: "reset it (`nvidia-smi --gpu-reset`) or reboot",
-    17: "the operating system blocked it: see `dmesg`, and the container's device rules",
-    18: "the driver was updated while the old one stayed loaded: reboot",
-    20: "the system is out of memory",
-    29: "see `dmesg` for the driver",
-    999: "in a container, restart it (a `systemctl daemon-reload` on the host takes the cards away); "
-    "otherwise see `dmesg`",
-}
 MAX_MIG = 64
 """More instances than any card can have."""
-
-_Visible: TypeAlias = bool | None
 
 
 @hookimpl
@@ -175,7 +150,7 @@ def _identified(nvml: Nvml, known: Accelerator, index: int) -> _Card:
         known,
         uuid=nvml.text("uuid", index, "nvmlDeviceGetUUID", handle),
         name=nvml.text("name", index, "nvmlDeviceGetName", handle),
-        pci_bus_id=None if pci is None else _decoded(pci.busId),
+        pci_bus_id=None if pci is None else decoded(pci.busId),
         pci_device_id=None if pci is None else _device_id(pci.pciDeviceId),
         mig_enabled=enabled,
         mig=tuple(instance for _, instance in instances),
@@ -254,16 +229,15 @@ def _coherent(nvml: Nvml, handle: Any) -> bool:
 
 
 def _host_memory(files: Files) -> int | None:
-    match = re.search(r"^MemTotal:\s*([0-9]+) kB", files.text("/proc/meminfo", "memory") or "", re.MULTILINE)
-    return int(match[1]) * 1024 if match else None
+    return kibibytes(files.text("/proc/meminfo", "memory") or "", "MemTotal")
 
 
 def _multiprocessors(nvml: Nvml, handle: Any, index: int, capability: tuple[int, int] | None) -> int | None:
     cores = nvml.ask("multiprocessors", index, "nvmlDeviceGetNumGpuCores", handle)
-    if not cores or capability is None:
+    if cores is None or capability is None:
         return None
     each = CORES_PER_MULTIPROCESSOR.get(capability)
-    if each is None or cores % each:
+    if not cores or each is None or cores % each:
         shown = f"{capability[0]}.{capability[1]}"
         nvml.note("multiprocessors", index, "unsupported", f"{cores} cores of compute capability {shown}")
         return None
@@ -337,173 +311,6 @@ def _profile(attributes: Any, card_bytes: int) -> str | None:
     return f"{part}{graphics}g.{round(eighths / 8 * math.ceil(card_bytes / GIB))}gb"
 
 
-# ---------------------------------------------------------------------------------- visibility
-
-
-def visible_cards(value: str | None, order: str | None, cards: Sequence[Accelerator]) -> list[_Visible]:
-    """For each card, whether CUDA_VISIBLE_DEVICES lets CUDA see it; `None` when that is not certain.
-
-    CUDA reads the list from the left and stops at the first entry that names no card; an entry
-    that comes twice hides everything. Numbers count in CUDA's order, which equals NVML's only with
-    CUDA_DEVICE_ORDER=PCI_BUS_ID or where all cards are of one model. Of MIG instances CUDA takes
-    the first.
-
-    >>> pair = [Accelerator("nvidia", index=n, uuid=f"GPU-{n}a", pci_device_id="10de:2330",
-    ...                     mig_enabled=False) for n in (0, 1)]
-    >>> visible_cards("1", None, pair), visible_cards("GPU-0,9", None, pair), visible_cards("", None, pair)
-    ([False, True], [True, None], [False, False])
-    """
-    if value is None:
-        return [True] * len(cards)
-    tokens = [token.strip() for token in value.split(",")]
-    if re.match(r"(GPU|MIG)-", tokens[0]):
-        return _by_uuid(tokens, cards)
-    if re.fullmatch(r"[0-9]+", tokens[0], re.ASCII):
-        return _by_number(tokens, order, cards)
-    # CUDA's reader of numbers might take `0x1` or `gpu-1` for something; anything else names nothing.
-    unsure = re.match(r"[0-9+]|gpu-|mig-", tokens[0], re.IGNORECASE)
-    return [None if unsure else False] * len(cards)
-
-
-def _by_number(tokens: Sequence[str], order: str | None, cards: Sequence[Accelerator]) -> list[_Visible]:
-    """Numbers mean cards for certain only where every card is known and none is cut up."""
-    unsure: list[_Visible] = [None] * len(cards)
-    if any(card.uuid is None or card.mig_enabled is not False for card in cards):
-        return unsure
-    taken: list[int] = []
-    for token in tokens:
-        if not re.fullmatch(r"[0-9]+", token, re.ASCII):
-            if re.match(r"[0-9+A-Za-z]", token):
-                return unsure
-            break
-        if int(token) >= len(cards):
-            break
-        if int(token) in taken:
-            return [False] * len(cards)
-        taken.append(int(token))
-    models = {card.pci_device_id for card in cards}
-    same_order = order == "PCI_BUS_ID" or (len(models) == 1 and None not in models)
-    if not same_order and 0 < len(taken) < len(cards):
-        return unsure
-    return [position in taken for position in range(len(cards))]
-
-
-def _by_uuid(tokens: Sequence[str], cards: Sequence[Accelerator]) -> list[_Visible]:
-    """Uuids may be shortened as long as only one card fits."""
-    seen: list[int] = []
-    for token in tokens:
-        if not re.match(r"(GPU|MIG)-", token):
-            # Numbers may not be mixed in; what CUDA does then is not written anywhere.
-            return [True if position in seen else None for position in range(len(cards))]
-        found = _named(token, cards)
-        if found is None:
-            return [None] * len(cards)
-        if len(found) != 1:
-            break
-        if found[0] in seen:
-            return [False] * len(cards)
-        seen.append(found[0])
-        if token.startswith("MIG-"):
-            break
-    return [position in seen for position in range(len(cards))]
-
-
-def _named(token: str, cards: Sequence[Accelerator]) -> list[int] | None:
-    """The positions of the cards that a uuid names, or `None` where a card's uuids are not known."""
-    # The older name of an instance: MIG-GPU-<card's uuid>/<gpu instance>/<compute instance>.
-    old = re.fullmatch(r"MIG-(GPU-[^/]+)/[0-9]+/[0-9]+", token)
-    if token.startswith("GPU-") or old:
-        wanted = old[1] if old else token
-        known = [[card.uuid] for card in cards]
-    else:
-        wanted = token
-        known = [
-            [one.uuid for one in card.mig] or ([] if card.mig_enabled is False else [None]) for card in cards
-        ]
-    found = [
-        position
-        for position, uuids in enumerate(known)
-        if any((uuid or "").startswith(wanted) for uuid in uuids)
-    ]
-    unknown = any(uuid is None for uuids in known for uuid in uuids)
-    return None if unknown and len(found) != 1 else found
-
-
-# ---------------------------------------------------------------------------------------- NVML
-
-
-class Nvml:
-    """NVML with every failure kept: one `Problem` for each field and cause, naming the cards.
-
-    `NVMLError` is not hashable and cannot be compared with `None`; only its number goes further.
-    """
-
-    def __init__(self, library: Any) -> None:
-        self.library = library
-        self._names = {
-            getattr(library, name): name
-            for name in sorted(dir(library))
-            if name.startswith("NVML_ERROR_") and isinstance(getattr(library, name), int)
-        }
-        self._failures: dict[tuple[str, ProblemKind, str], list[int | None]] = {}
-
-    def result(self, call: str, *arguments: Any, **options: Any) -> tuple[Any, int | str | None]:
-        """What the call gives and `None`, or `None` and the error's number (or text, not NVML's own)."""
-        function = getattr(self.library, call, None)
-        if function is None:
-            return None, f"this nvidia-ml-py has no {call}"
-        try:
-            return function(*arguments, **options), None
-        except self.library.NVMLError as error:
-            return None, int(error.value)
-        except Exception as error:  # noqa: BLE001 - ctypes and decoding have their own
-            return None, f"{type(error).__name__}: {error}"
-
-    def ask(self, fact: str, card: int | None, call: str, *arguments: Any) -> Any:
-        """What the call gives, or `None` with the failure kept for `fact`."""
-        value, code = self.result(call, *arguments)
-        if code is not None:
-            self.failed(fact, card, call, code)
-        return value
-
-    def try_ask(self, call: str, *arguments: Any, **options: Any) -> Any:
-        """What the call gives, or `None` where there is another way to know."""
-        return self.result(call, *arguments, **options)[0]
-
-    def text(self, fact: str, card: int | None, call: str, *arguments: Any) -> str | None:
-        """The text that the call gives; `None` for an empty one."""
-        value = self.ask(fact, card, call, *arguments)
-        return None if value is None else _decoded(value)
-
-    def failed(self, fact: str, card: int | None, call: str, code: int | str | None) -> None:
-        """Keep a call's failure."""
-        if not isinstance(code, int):
-            self.note(fact, card, "error", f"{call}: {code}")
-            return
-        where = "" if code in WHOLE_CARD else f" from {call}"
-        advice = f"; {ADVICE[code]}" if code in ADVICE else ""
-        subject = "accelerators" if code in WHOLE_CARD else fact
-        self.note(subject, card, KINDS.get(code, "error"), f"{self.name(code)}{where}{advice}")
-
-    def note(self, fact: str, card: int | None, kind: ProblemKind, reason: str) -> None:
-        """Keep what is wrong with a card's field."""
-        subject = fact if fact == "accelerators" else f"accelerators.{fact}"
-        cards = self._failures.setdefault((subject, kind, reason), [])
-        if card not in cards:
-            cards.append(card)
-
-    def name(self, code: int) -> str:
-        """NVML's own name of an error."""
-        return self._names.get(code, f"NVML error {code}")
-
-    def problems(self) -> Iterator[Problem]:
-        """Everything kept, the cards of one cause together."""
-        for (fact, kind, reason), cards in self._failures.items():
-            numbers = [card for card in cards if card is not None]
-            which = f"card{'s' if len(numbers) > 1 else ''} {_ranges(numbers)}: " if numbers else ""
-            yield Problem(DETECTOR, fact, kind, f"{which}{reason}")
-
-
 def _no_cards(files: Files, nvml: Nvml, error: Exception) -> Problem:
     """Why there is nothing to ask. A card on the bus means that something is there after all."""
     code = getattr(error, "value", None)
@@ -534,19 +341,3 @@ def _on_the_bus(files: Files) -> list[str]:
         if (files.text(f"{folder}/{address}/vendor", fact) or "").strip() == VENDOR_ID
         and (files.text(f"{folder}/{address}/class", fact) or "").startswith("0x03")
     ]
-
-
-def _decoded(value: str | bytes) -> str | None:
-    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-    return text.strip() or None
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    """`0-2, 5` for 0, 1, 2, 5."""
-    runs: list[list[int]] = []
-    for number in sorted(numbers):
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)

@@ -15,21 +15,18 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 from attrs import frozen
 
 from stackconf.errors import HookError, InvalidConfig
+from stackconf.hardware.detecting import HOOK, LAST_LINE
 from stackconf.hardware.facts import Fact, Problem, ProblemKind
-from stackconf.hardware.files import ROOT_VARIABLE
 
 if TYPE_CHECKING:
     import subprocess
-    from types import ModuleType
 
-HOOK = "discover_hardware"
 DEADLINE_VARIABLE = "STACKCONF_PROBE_TIMEOUT"
 DEADLINE_SECONDS = 10.0
 GRACE_SECONDS = 0.5
@@ -46,7 +43,7 @@ SUBJECTS = {"stackconf.hardware.nvidia": "accelerators", "stackconf.hardware.hos
 
 BOOT = (
     "import json, sys; request = json.loads(sys.argv[1]); sys.path[:] = request['path']; "
-    "from stackconf.hardware.probe import serve; serve(request)"
+    "from stackconf.hardware.detecting import serve; serve(request)"
 )
 
 _LEFT_BEHIND: list[subprocess.Popen[bytes]] = []
@@ -116,15 +113,15 @@ def run(detector: Detector, *, root: Path | None = None, deadline: float | None 
     if complete:
         return facts
     noise.join(GRACE_SECONDS)
+    told = _trimmed(noise.text)
     if report.too_much:
-        facts.append(_failed(detector, f"reported more than {MAX_REPORT // 2**20} MiB and was stopped"))
-    elif not in_time:
-        told = _trimmed(noise.text)
-        reason = f"did not answer within {seconds:g} s{told}; {DEADLINE_VARIABLE} changes the deadline"
-        facts.append(_failed(detector, reason, "timeout"))
+        failure = _failed(detector, f"reported more than {MAX_REPORT // 2**20} MiB and was stopped")
+    elif in_time:
+        failure = _failed(detector, _ending(child.returncode) + told)
     else:
-        facts.append(_failed(detector, _ending(child.returncode) + _trimmed(noise.text)))
-    return facts
+        reason = f"did not answer within {seconds:g} s{told}; {DEADLINE_VARIABLE} changes the deadline"
+        failure = _failed(detector, reason, "timeout")
+    return [*facts, failure]
 
 
 # ---------------------------------------------------------------------------------- the caller
@@ -152,7 +149,10 @@ def _start(detector: Detector, root: Path | None, seconds: float) -> subprocess.
 
 
 class _Report(threading.Thread):
-    """Reads what the child reports, up to a bound, until it closes the pipe."""
+    """Reads what the child reports, up to a bound, until it says that it is done or closes the pipe.
+
+    A process that the detector forked may hold the pipe open long after the end.
+    """
 
     def __init__(self, stream: IO[bytes] | None) -> None:
         super().__init__(daemon=True)
@@ -167,8 +167,8 @@ class _Report(threading.Thread):
         with self.stream:
             while chunk := self.stream.read(65_536):
                 self.kept += chunk
-                if len(self.kept) > MAX_REPORT:
-                    self.too_much = True
+                self.too_much = len(self.kept) > MAX_REPORT
+                if self.too_much or self.kept.endswith(LAST_LINE):
                     return
 
 
@@ -231,19 +231,18 @@ def _read(detector: Detector, report: bytes) -> tuple[list[Fact], bool]:
     from stackconf.hardware.codec import fact_from_dict
 
     facts: list[Fact] = []
+    complete = report.endswith(LAST_LINE)
     # What follows the last newline was cut off in the middle.
-    for line in report.split(b"\n")[:-1]:
+    for line in report.removesuffix(LAST_LINE).split(b"\n")[:-1]:
         try:
-            entry = json.loads(line)
-            if entry == {"done": True}:
-                return facts, True
+            entry = dict(json.loads(line))
             if "failure" in entry:
                 facts.append(_failed(detector, str(entry["failure"])))
             else:
                 facts.append(fact_from_dict(entry))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             facts.append(_failed(detector, f"gave a fact that cannot be used: {error}"))
-    return facts, False
+    return facts, complete
 
 
 def _failed(detector: Detector, problem: str, kind: ProblemKind = "error") -> Problem:
@@ -271,155 +270,3 @@ def _trimmed(noise: str) -> str:
     if len(text) > SHOWN_NOISE:
         text = f"...{text[-SHOWN_NOISE:]}"
     return f"; it printed: {text}" if text else ""
-
-
-# ----------------------------------------------------------------------------------- the child
-
-
-def serve(request: Mapping[str, Any]) -> None:
-    """Run in the child: report the detector's facts, then leave without cleaning up.
-
-    Only the report's own descriptor reaches the caller's ear; `print` and native code write to
-    what is now standard error. Leaving at once keeps a driver's exit handlers from hanging.
-    """
-    import json
-
-    channel = os.dup(1)
-    os.dup2(2, 1)
-    _end_yourself(float(request["seconds"]) + 1.0)
-    if request["root"] is not None:
-        os.environ[ROOT_VARIABLE] = request["root"]
-
-    def say(entry: Mapping[str, Any]) -> None:
-        left = memoryview(json.dumps(entry).encode() + b"\n")
-        while left:
-            left = left[os.write(channel, left) :]
-
-    for entry in _entries(request["name"], request["target"]):
-        say(entry)
-    say({"done": True})
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
-
-
-def _end_yourself(seconds: float) -> None:
-    import signal
-
-    if hasattr(signal, "setitimer"):
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_REAL, seconds)
-
-
-def _entries(name: str, target: str) -> Iterator[dict[str, Any]]:
-    """Lines of the report; a failure is one of them."""
-    try:
-        plugin = _load(name, target)
-        if complaint := _incompatible(plugin):
-            yield {"failure": complaint}
-            return
-        implementations = list(_implementations(plugin))
-    except BaseException as error:  # noqa: BLE001 - importing a plugin may raise anything, SystemExit too
-        yield {"failure": f"cannot be imported: {_described(error)}"}
-        return
-    for implementation in implementations:
-        yield from _called(implementation)
-
-
-def _called(implementation: Any) -> Iterator[dict[str, Any]]:
-    from collections.abc import Iterable
-
-    from stackconf.hardware.codec import FACT_CLASSES
-
-    wanted = f"a list of {', '.join(FACT_CLASSES)}"
-    try:
-        facts = implementation()
-        if facts is None:
-            return
-        if isinstance(facts, str | bytes | Mapping) or not isinstance(facts, Iterable):
-            yield {"failure": f"returned a {type(facts).__name__}; return {wanted}"}
-            return
-        refused = set()
-        for fact in facts:
-            if type(fact) in FACT_CLASSES.values():
-                yield _sendable(fact)
-            elif type(fact).__name__ not in refused:
-                refused.add(type(fact).__name__)
-                yield {"failure": f"gave a {type(fact).__name__}; give {wanted}"}
-    except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit too
-        yield {"failure": f"raised {_described(error)}"}
-
-
-def _sendable(fact: Any) -> dict[str, Any]:
-    import json
-
-    from stackconf.hardware.codec import fact_to_dict
-
-    try:
-        entry = fact_to_dict(fact)
-        json.dumps(entry)
-    except (TypeError, ValueError, RecursionError) as error:
-        return {"failure": f"gave a fact that cannot be used: {type(fact).__name__}: {error}"}
-    return entry
-
-
-def _load(name: str, target: str) -> Any:
-    from importlib import import_module
-
-    if target.endswith(".py"):
-        return _load_file(name, target)
-    module, _, attributes = target.partition(":")
-    found: Any = import_module(module)
-    for attribute in filter(None, attributes.split(".")):
-        found = getattr(found, attribute)
-    return found
-
-
-def _load_file(name: str, path: str) -> ModuleType:
-    import re
-    from importlib.util import module_from_spec, spec_from_file_location
-
-    spec = spec_from_file_location(re.sub(r"\W", "_", name), path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is no Python file")
-    module = module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def _incompatible(plugin: Any) -> str:
-    from stackconf.hookspecs import API_VERSION, SUPPORTED_API_VERSIONS
-
-    spoken = getattr(plugin, "stackconf_api", API_VERSION)
-    numbers = {spoken} if isinstance(spoken, int) else set(spoken)
-    if numbers & SUPPORTED_API_VERSIONS:
-        return ""
-    return f"was skipped: it speaks plugin API {spoken}, and this stackconf speaks {API_VERSION}"
-
-
-def _implementations(plugin: Any) -> Iterator[Any]:
-    import pluggy
-
-    from stackconf.hookspecs import PROJECT
-
-    manager = pluggy.PluginManager(PROJECT)
-    for name in dir(plugin):
-        options = manager.parse_hookimpl_opts(plugin, name)
-        if options is None or (options.get("specname") or name) != HOOK:
-            continue
-        if options.get("wrapper") or options.get("hookwrapper"):
-            raise TypeError(f"`{name}` is a hook wrapper, and each detector runs apart: nothing to wrap")
-        yield getattr(plugin, name)
-
-
-def _described(error: BaseException) -> str:
-    """The exception in one line, with the place in the plugin where it came from."""
-    text = " ".join(str(error).split())
-    place = ""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is not None and trace.tb_frame.f_code.co_filename != __file__:
-        place = f" ({Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno})"
-    return f"{type(error).__name__}{f': {text}' if text else ''}{place}"

@@ -6,14 +6,18 @@ and a reason that a person can check, or `None` where the facts do not carry an 
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from stackconf.types import Because, because
 
 if TYPE_CHECKING:
-    from stackconf.hardware.facts import Hardware
+    from stackconf.hardware.facts import Cpu, Hardware
 
 GIB = 1024**3
+MOST_PARTS = 10_000
+"""The finest share that a reason tells exactly."""
+_UNIT_STEP = 1024
 
 
 def compute_threads(hardware: Hardware) -> Because[int] | None:
@@ -28,16 +32,29 @@ def compute_threads(hardware: Hardware) -> Because[int] | None:
     ...                        usable_cores=4.5, bound_by="cgroup v2 /app/cpu.max"))
     >>> compute_threads(box)
     Because(value=4, reason='4 usable of 16 physical cores (bound by cgroup v2 /app/cpu.max, 4.5 CPUs)')
+
+    A quota that leaves a thread for each core takes none away:
+
+    >>> box = Hardware(cpu=Cpu(physical_cores=8, logical_cores=16, usable_physical_cores=8,
+    ...                        usable_cores=12.0, bound_by="cgroup v2 /app/cpu.max"))
+    >>> compute_threads(box).reason
+    '8 physical cores, one thread each'
     """
     cpu = hardware.cpu
-    usable = cpu.usable_physical_cores
+    usable, total = cpu.usable_physical_cores, cpu.physical_cores
     if usable is None:
         return None
-    total = cpu.physical_cores
-    if cpu.bound_by in (None, "cores") or total is None:
+    if total is None or usable >= total:
         return because(usable, f"{usable} physical cores, one thread each")
-    quota = "" if cpu.usable_cores is None else f", {cpu.usable_cores:g} CPUs"
-    return because(usable, f"{usable} usable of {total} physical cores (bound by {cpu.bound_by}{quota})")
+    return because(usable, f"{usable} usable of {total} physical cores (bound by {_core_limit(cpu)})")
+
+
+def _core_limit(cpu: Cpu) -> str:
+    """What keeps the process from the other physical cores: the quota, or else its affinity."""
+    quota = cpu.usable_cores
+    if quota is not None and cpu.usable_physical_cores == max(1, int(quota)):
+        return f"{cpu.bound_by or 'a limit'}, {quota:g} CPUs"
+    return f"affinity, {len(cpu.affinity)} CPUs" if cpu.affinity is not None else "affinity"
 
 
 def memory_share(hardware: Hardware, fraction: float, *, at_most: int) -> Because[int] | None:
@@ -48,6 +65,8 @@ def memory_share(hardware: Hardware, fraction: float, *, at_most: int) -> Becaus
     ...                              bound_by="cgroup v2 /app/memory.max"))
     >>> memory_share(box, 1 / 8, at_most=8 * GIB)
     Because(value=2147483648, reason='1/8 of 16 GiB usable memory')
+    >>> memory_share(box, 3 / 4, at_most=64 * GIB).reason
+    '3/4 of 16 GiB usable memory'
     >>> memory_share(box, 1 / 2, at_most=1 * GIB)
     Because(value=1073741824, reason='1/2 of 16 GiB usable memory, capped at 1 GiB')
     """
@@ -55,7 +74,7 @@ def memory_share(hardware: Hardware, fraction: float, *, at_most: int) -> Becaus
     if usable is None:
         return None
     share = int(usable * fraction)
-    part = f"1/{round(1 / fraction)} of {size_text(usable)} usable memory"
+    part = f"{Fraction(fraction).limit_denominator(MOST_PARTS)} of {size_text(usable)} usable memory"
     if share <= at_most:
         return because(share, part)
     return because(at_most, f"{part}, capped at {size_text(at_most)}")
@@ -69,8 +88,8 @@ def size_text(size: int) -> str:
     """
     amount = float(size)
     units = ["B", "KiB", "MiB", "GiB", "TiB"]
-    while amount >= 1024 and len(units) > 1:  # noqa: PLR2004 (the step between binary units)
-        amount /= 1024
+    while amount >= _UNIT_STEP and len(units) > 1:
+        amount /= _UNIT_STEP
         units.pop(0)
     text = f"{amount:.1f}".removesuffix(".0")
     return f"{text} {units[0]}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stackconf import because, compute_threads
+from stackconf import because, compute_threads, size_text
 
 if TYPE_CHECKING:
     from stackconf import Accelerator, Hardware
@@ -44,7 +44,7 @@ def context_length(hardware: Hardware) -> Because[int] | None:
     cards = hardware.visible_accelerators
     if cards:
         return _by_vram(cards)
-    if not _certainly_no_accelerator(hardware):
+    if not (hardware.accelerators or hardware.certainly_no_accelerator):
         return None
     usable = hardware.memory.usable_bytes
     if usable is None:
@@ -52,8 +52,17 @@ def context_length(hardware: Hardware) -> Because[int] | None:
     tokens = usable // CPU_CONTEXT_SHARE // KV_BYTES_PER_TOKEN
     fitting = 1 << max(tokens, 1).bit_length() - 1
     value = min(max(fitting, CPU_CONTEXT_LEAST), CPU_CONTEXT_MOST)
-    cache = f"{value} tokens at 128 KiB each take {value * KV_BYTES_PER_TOKEN / GIB:.2g}"
-    return because(value, f"no usable accelerator; {cache} of {usable / GIB:.1f} GiB usable memory")
+    return because(value, f"no usable accelerator; {_cache_text(value, fitting, usable)}")
+
+
+def _cache_text(value: int, fitting: int, usable: int) -> str:
+    cache = f"{value} tokens at 128 KiB each take {size_text(value * KV_BYTES_PER_TOKEN)}"
+    share = f"1/{CPU_CONTEXT_SHARE} of {size_text(usable)} usable memory"
+    if fitting == value:
+        return f"{cache}, the largest power of two within {share}"
+    if fitting > value:
+        return f"{cache}, the most that is set; {share} would hold more"
+    return f"{cache}, the least that is set; {share} would hold less"
 
 
 def threads(hardware: Hardware) -> Because[int] | None:
@@ -87,11 +96,3 @@ def _memory_of(card: Accelerator) -> int | None:
     sizes = [instance.memory_bytes for instance in card.mig]
     known = [size for size in sizes if size is not None]
     return sum(known) if len(known) == len(sizes) else None
-
-
-def _certainly_no_accelerator(hardware: Hardware) -> bool:
-    """Whether there is none for sure: all are hidden, or every detector says that none is there."""
-    if hardware.accelerators:
-        return True
-    reports = [problem for problem in hardware.problems if problem.fact == "accelerators"]
-    return bool(reports) and all(problem.kind == "absent" for problem in reports)
