@@ -13,7 +13,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from attrs import frozen
+from attrs import field, frozen
 
 from stackconf.errors import InvalidConfig
 from stackconf.stackfile.load import MAX_DEPTH, path_text
@@ -39,7 +39,7 @@ class Entry:
     api: str
     provider_id: str
     provider_type: str
-    config: Mapping[str, Any]
+    config: Mapping[str, Any] = field(repr=False)
     path: tuple[str | int, ...] = ()
 
     @property
@@ -101,7 +101,7 @@ def _parsed(source: object, name: str) -> tuple[Any, Document | None]:
 
 
 def _is_path(text: str) -> bool:
-    if "\n" in text or text.lstrip()[:1] in {"{", "["}:
+    if not text.strip() or "\n" in text or text.lstrip()[:1] in {"{", "["}:
         return False
     if text.endswith(_PATH_SUFFIXES):
         return True

@@ -75,7 +75,9 @@ FULL = {
 
 def files_of(folder) -> bytes:
     """Every byte that the stack left on disk, but for the stack file itself."""
-    return b"".join(file.read_bytes() for file in folder.rglob("*") if file.is_file() and file.suffix != ".yaml")
+    return b"".join(
+        file.read_bytes() for file in folder.rglob("*") if file.is_file() and file.suffix != ".yaml"
+    )
 
 
 def is_clean(text: object) -> None:
@@ -316,7 +318,12 @@ def test_redacting_text(text, shown):
 
 
 def test_redacting_what_no_class_describes():
-    data = {"tokenizer": "t", "max_tokens": 5, "credentials": {"a": ["x", 1, None]}, "args": ["--password", "x"]}
+    data = {
+        "tokenizer": "t",
+        "max_tokens": 5,
+        "credentials": {"a": ["x", 1, None]},
+        "args": ["--password", "x"],
+    }
     assert redact_free(data) == {
         "tokenizer": "t",
         "max_tokens": 5,

@@ -198,11 +198,12 @@ def unknown_field_issues(blame: Blame, unknown: Unknown) -> list[Issue]:
     issues = []
     for path, plan in unknown:
         key = str(path[-1])
-        hint = did_you_mean(key, plan.keys) or _known_fields(plan)
+        twice = plan.name_of(key)
+        hint = "give one of the two" if twice else did_you_mean(key, plan.keys) or _known_fields(plan)
         where = blame.where(path, key=True)
         issues.append(
             Issue(
-                "unknown field",
+                f"the same field as `{twice}`" if twice else "unknown field",
                 path=_config(path),
                 hint=hint,
                 code="unknown-field",
