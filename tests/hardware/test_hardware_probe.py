@@ -192,13 +192,29 @@ def test_what_a_hanging_detector_started_is_ended_too(tmp_path):
         open({str(pid)!r}, "w").write(str(child.pid))
         time.sleep(60)
     """)
-    run(detector(tmp_path, body), deadline=3)
+    run(detector(tmp_path, body), deadline=5)
     number = int(pid.read_text())
     for _ in range(50):
         if not _runs(number):
             return
         time.sleep(0.05)
     pytest.fail("the detector's own child is still running")
+
+
+def test_what_a_child_started_is_ended_though_the_child_ended_itself(tmp_path):
+    code = "import subprocess; print(subprocess.Popen(['sleep', '60']).pid, flush=True)"
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, start_new_session=True)
+    with child:
+        number = int(child.stdout.readline())
+        while _runs(child.pid):
+            time.sleep(0.01)
+        assert _runs(number)
+        probe._end(child)
+    for _ in range(100):
+        if not _runs(number):
+            return
+        time.sleep(0.05)
+    pytest.fail("what the child started is still running")
 
 
 def test_a_background_process_that_keeps_the_pipe_does_not_delay_the_answer(tmp_path):

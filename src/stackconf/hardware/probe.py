@@ -213,7 +213,9 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 def _kill(child: subprocess.Popen[bytes]) -> None:
     import signal
 
-    if child.poll() is not None:
+    # Not `poll`: until the child is waited for its number is its own, also that of its group, in
+    # which what it started may still run though it ended itself.
+    if child.returncode is not None:
         return
     try:
         if sys.platform == "win32":
