@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from attrs import evolve, frozen
+from pydantic import ValidationError
 
 from stackconf.fields import ClassPlan, labels_at, user_paths
 from stackconf.redact import passwords_in, scrubbed
-from stackconf.resolve.layers import Data, Path, dotted, leaves, value_at
+from stackconf.resolve.layers import Data, Path, dotted, leaves, merge, over_class_defaults, value_at
 from stackconf.resolve.render import secrets_in
 from stackconf.resolve.violations import Violation, forbidden, violations
 from stackconf.stackfile.env import EnvText
@@ -17,7 +18,7 @@ from stackconf.suggest import closest, did_you_mean
 from stackconf.types import Issue
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel, ValidationError
+    from pydantic import BaseModel
 
     from stackconf.registry.registry import Owned
     from stackconf.resolve.references import Unknown
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from stackconf.types import Position, Provider
 
 PLUGIN_DEFECT = "this is a defect of the plugin, not of your files"
+
+Culprit: TypeAlias = "Literal['hardware', 'stack'] | TakenOverlay"
 
 _NOTHING: Any = object()
 _LONGEST_INDEX = 9
@@ -73,6 +76,11 @@ class Blame:
     def where(self, path: Path, *, key: bool = False) -> Position | None:
         """Where the stack file says it: the value, or the nearest thing above it."""
         if self.stack is None or self.entry is None or self._overlay_of(path) is not None:
+            return None
+        return self._in_file(path, key=key)
+
+    def _in_file(self, path: Path, *, key: bool = False) -> Position | None:
+        if self.stack is None or self.entry is None:
             return None
         root = (*self.entry.path, "config")
         for length in range(len(path), 0, -1):
@@ -124,47 +132,75 @@ class Blame:
 
     def _issue(self, violation: Violation) -> Issue:
         path = violation.path
-        if violation.kind == "missing":
-            return self._missing(path)
         secret = labels_at(self.plan, path, self.stack_values).secret
-        message = violation.message(secret=secret)
-        if self._overlay_of(path) is None and self._from_hardware(path):
+        missing = violation.kind == "missing"
+        message = "required field is missing" if missing else violation.message(secret=secret)
+        culprit = self._culprit(violation)
+        if culprit == "hardware":
             failure = self.owned.hooks.owner.failed("default_config", f"gave a bad value: {message}")
             issue = Issue(str(failure), path=_config(path), code="hook-error", hint=PLUGIN_DEFECT)
             return evolve(issue, provider=self.provider.key)
-        hint = violation.hint or self._cure(violation, secret=secret)
-        return self._given_by(Issue(message, hint=hint, code="wrong-value"), path)
-
-    def _given_by(self, issue: Issue, path: Path, *, key: bool = False) -> Issue:
-        """The issue with whoever brought the value: a configuration, or a place in the stack file."""
-        overlay = self._overlay_of(path)
-        message = issue.message
-        if overlay is not None:
-            message += f"; given by configuration `{overlay.overlay.name}`"
+        if missing:
+            hint, code = self._how_to_add(path), "missing-field"
         else:
-            given = value_at(self.stack_values, path, _NOTHING)
-            message += f" (from {given.shown})" if isinstance(given, EnvText) else ""
-            message += " (the type's own default)" if path and given is _NOTHING else ""
-        where = self.where(path, key=key)
-        return evolve(issue, message=message, path=_config(path), provider=self.provider.key, where=where)
+            hint, code = violation.hint or self._cure(violation, secret=secret), "wrong-value"
+        issue = Issue(message, path=_config(path), hint=hint, code=code, provider=self.provider.key)
+        return self._given_by(issue, path, culprit)
+
+    def _given_by(self, issue: Issue, path: Path, culprit: Culprit, *, key: bool = False) -> Issue:
+        """The issue with whoever brought the value: a configuration, or a place in the stack file."""
+        if not isinstance(culprit, str):
+            return evolve(issue, message=f"{issue.message}; given by configuration `{culprit.overlay.name}`")
+        if issue.code == "missing-field":
+            if self.stack is None or self.entry is None:
+                return issue
+            return evolve(issue, where=self.stack.position_of(self.entry, path[:-1]))
+        given = value_at(self.stack_values, path, _NOTHING)
+        about = f" (from {given.shown})" if isinstance(given, EnvText) else ""
+        about += " (the type's own default)" if path and given is _NOTHING else ""
+        return evolve(issue, message=issue.message + about, where=self._in_file(path, key=key))
 
     def _unknown(self, path: Path) -> Issue:
-        return self._given_by(Issue("unknown field", hint="remove it", code="unknown-field"), path, key=True)
+        culprit: Culprit = self._overlay_of(path) or "stack"
+        issue = Issue("unknown field", path=_config(path), hint="remove it", code="unknown-field")
+        return self._given_by(evolve(issue, provider=self.provider.key), path, culprit, key=True)
 
-    def _missing(self, path: Path) -> Issue:
-        where = None
-        if self.stack is not None and self.entry is not None:
-            where = self.stack.position_of(self.entry, path[:-1])
+    def _how_to_add(self, path: Path) -> str:
         field = self.plan.fields.get(str(path[0])) if len(path) == 1 else None
         about = f": {field.description.rstrip('.')}" if field and field.description else ""
-        return Issue(
-            "required field is missing",
-            path=_config(path),
-            hint=f"add `{path[-1]}`{about}" if path else "",
-            code="missing-field",
-            provider=self.provider.key,
-            where=where,
-        )
+        return f"add `{path[-1]}`{about}" if path else ""
+
+    def _culprit(self, violation: Violation) -> Culprit:
+        """The layer that brought what is refused. For a value, the highest that gives it; for what is
+        missing, and for mappings that are wrong as a whole, the one without which it would be right.
+        """
+        path = violation.path
+        if violation.kind != "missing" and path and not isinstance(violation.given, Mapping):
+            return self._overlay_of(path) or ("hardware" if self._from_hardware(path) else "stack")
+        layers: list[tuple[Culprit, Data]] = [
+            ("hardware", self.hardware_values),
+            ("stack", self.stack_values),
+            *((taken, taken.values) for taken in self.overlays),
+        ]
+        while layers:
+            name, _ = layers.pop()
+            if not self._violates([values for _, values in layers], violation):
+                return name
+        return "stack"
+
+    def _violates(self, layers: Iterable[Data], violation: Violation) -> bool:
+        merged: Data = {}
+        for values in layers:
+            merged = merge(merged, values, self.plan)
+        merged = over_class_defaults(merged, self.plan)
+        try:
+            self.owned.config_class.model_validate(merged, by_alias=True, by_name=True)
+        except ValidationError as error:
+            found = violations(error.errors(include_url=False), merged, self.plan)
+            return any((each.kind, each.path) == (violation.kind, violation.path) for each in found)
+        except Exception:  # noqa: BLE001 (a plugin's validator; then the upper layer is not to blame)
+            return True
+        return False
 
     def _from_hardware(self, path: Path) -> bool:
         in_stack = value_at(self.stack_values, path, _NOTHING) is not _NOTHING
