@@ -6,7 +6,7 @@ import sqlite3
 import threading
 from typing import TYPE_CHECKING
 
-from stackconf_storage import StoreUnusable
+from stackconf_storage import StoreUnusable, existing_database
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,11 +31,10 @@ class AgentState:
         self._cache_kib = max(1, cache_bytes // _KIB)
         self._lock = threading.Lock()
         try:
-            # Mode rw and not rwc: a file that vanished must be missed, not made again.
-            self._db = sqlite3.connect(
-                f"{path.as_uri()}?mode=rw", uri=True, timeout=_LOCK_SECONDS, check_same_thread=False
-            )
             self._file = path.stat().st_ino
+            self._db = sqlite3.connect(
+                existing_database(path), uri=True, timeout=_LOCK_SECONDS, check_same_thread=False
+            )
         except (sqlite3.Error, OSError) as error:
             raise StoreUnusable(f"cannot open {path}: {error}") from None
         # A negative number is an amount in KiB, a positive one a number of pages.

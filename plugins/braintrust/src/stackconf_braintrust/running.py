@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stackconf import Applied
-from stackconf_braintrust.scoring import Scoring, ask, build
+from stackconf_braintrust.scoring import Scoring, address, ask, build
 
 if TYPE_CHECKING:
     from stackconf_braintrust.config import BraintrustConfig
@@ -82,4 +82,4 @@ def _told(fresh: Scoring) -> str:
     library = f"autoevals {fresh.version}, {fresh.config.max_concurrency} rows at once"
     if fresh.client is None:
         return f"{library}; heuristic scorers work, those with a judge need openai_api_key"
-    return f"{library}; judged by {fresh.client.base_url}"
+    return f"{library}; judged by {address(fresh.client)}"

@@ -7,6 +7,7 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from attrs import define, field, frozen
 
@@ -147,6 +148,7 @@ def build(config: BraintrustConfig) -> Scoring:
             f"{error.name or error} cannot be imported; install autoevals and openai"
         ) from None
     if wrong is not None:
+        scoring.close_later()
         raise ScoringUnusable(wrong)
     return scoring
 
@@ -164,6 +166,12 @@ def _client(config: BraintrustConfig) -> openai.OpenAI | None:
     )
 
 
+def address(client: openai.OpenAI) -> str:
+    """Where the judge is, for people: without the user and password that OPENAI_BASE_URL may hold."""
+    parts = urlsplit(str(client.base_url))
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
+
+
 def ask(client: openai.OpenAI) -> str | None:
     """Ask the judge's service for its models: why it cannot be reached, or `None`.
 
@@ -172,19 +180,19 @@ def ask(client: openai.OpenAI) -> str | None:
     """
     import openai
 
-    timeout = openai.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS)
+    timeout, where = openai.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS), address(client)
     try:
         client.with_options(timeout=timeout, max_retries=0).models.list()
     except openai.APIStatusError as error:
         if error.status_code == _UNAUTHORIZED:
             # The service's message repeats a part of the key.
-            raise ScoringUnusable(f"{client.base_url} refuses openai_api_key (401)") from None
+            raise ScoringUnusable(f"{where} refuses openai_api_key (401)") from None
     except openai.APITimeoutError:
-        return f"cannot reach {client.base_url}: no answer within {ANSWER_SECONDS:g} s"
+        return f"cannot reach {where}: no answer within {ANSWER_SECONDS:g} s"
     except openai.APIConnectionError as error:
-        return f"cannot reach {client.base_url}: {_cause(error)}"
+        return f"cannot reach {where}: {_cause(error)}"
     except openai.OpenAIError as error:
-        return f"cannot understand {client.base_url}: {type(error).__name__}"
+        return f"cannot understand {where}: {type(error).__name__}"
     return None
 
 

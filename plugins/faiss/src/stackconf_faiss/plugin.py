@@ -83,8 +83,11 @@ def _add_batch(hardware: Hardware) -> Because[int] | None:
     share = memory_share(hardware, 1 / 64, at_most=_LARGEST_BATCH * _BATCH_ROW_BYTES)
     if share is None:
         return None
-    rows = max(_SMALLEST_BATCH, share.value // _BATCH_ROW_BYTES)
-    return because(rows, f"vectors of 1024 dimensions (4 KiB each) in {share.reason}")
+    fitting = share.value // _BATCH_ROW_BYTES
+    reason = f"vectors of 1024 dimensions (4 KiB each) in {share.reason}"
+    if fitting < _SMALLEST_BATCH:
+        return because(_SMALLEST_BATCH, f"{reason}, at least {_SMALLEST_BATCH}")
+    return because(fitting, reason)
 
 
 @hookimpl

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from stackconf import user_field
-from stackconf_storage import KVStore, SqlStore
-from stackconf_storage.config import DatabasePath
+from stackconf_storage import DatabasePath, KVStore, SqlStore
 
 KIB = 1024
 MAX_MMAP = 0x7FFF0000

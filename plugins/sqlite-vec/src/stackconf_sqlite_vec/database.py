@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 
 from attrs import frozen
 
-from stackconf_storage import StoreUnusable
+from stackconf_storage import StoreUnusable, existing_database
 
 Row: TypeAlias = tuple[Any, ...]
 
@@ -73,10 +73,12 @@ class Database:
                 with _named(self._path):
                     self._connection.cursor().executemany(sql, batch)
                 count += len(batch)
+            self.rows("COMMIT")
         except BaseException:
-            self.rows("ROLLBACK")
+            # After some failures, such as a full disk, SQLite has rolled back already.
+            if self._connection.in_transaction:
+                self.rows("ROLLBACK")
             raise
-        self.rows("COMMIT")
         return count
 
     def close(self) -> None:
@@ -164,7 +166,7 @@ def _with_sqlite3(path: Path, settings: Settings) -> Database:
 
     with _named(path):
         connection = sqlite3.connect(
-            f"{path.as_uri()}?mode=rw",
+            existing_database(path),
             uri=True,
             timeout=settings.busy_timeout_ms / 1000,
             isolation_level=None,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from stackconf_sqlite_vec.config import SqliteVecConfig
     from stackconf_sqlite_vec.database import Settings
     from stackconf_sqlite_vec.prepare import Prepared
-    from stackconf_storage.opening import AnyStore
+    from stackconf_storage import AnyStore
 
 stackconf_api = 1
 

@@ -6,6 +6,7 @@ No provider: the classes and helpers that several provider plugins share.
 from __future__ import annotations
 
 from stackconf_storage.config import (
+    DatabasePath,
     InferenceStoreReference,
     KVStore,
     KVStoreConfig,
@@ -22,10 +23,12 @@ from stackconf_storage.config import (
     SqlStoreConfig,
     SqlStoreReference,
 )
-from stackconf_storage.files import Place, StoreUnusable, claim, expanded
-from stackconf_storage.opening import open_check, open_checks, open_sqlite
+from stackconf_storage.files import Place, StoreUnusable, claim, existing_database, expanded
+from stackconf_storage.opening import AnyStore, open_check, open_checks, open_sqlite
 
 __all__ = [
+    "AnyStore",
+    "DatabasePath",
     "InferenceStoreReference",
     "KVStore",
     "KVStoreConfig",
@@ -44,6 +47,7 @@ __all__ = [
     "SqliteSqlStoreConfig",
     "StoreUnusable",
     "claim",
+    "existing_database",
     "expanded",
     "open_check",
     "open_checks",

@@ -46,6 +46,17 @@ def expanded(db_path: str) -> Path:
         raise StoreUnusable(f"{db_path}: {error}") from None
 
 
+def existing_database(path: Path) -> str:
+    """The address under which SQLite opens a file and never makes it; `path` is absolute.
+
+    For `sqlite3.connect(address, uri=True)`: a file that vanished is missed, not made again.
+
+    >>> existing_database(Path("/srv/a store.db"))
+    'file:///srv/a%20store.db?mode=rw'
+    """
+    return f"{path.as_uri()}?mode=rw"
+
+
 def claim(path: Path) -> Place:
     """Make sure that `path` is a file, with its folders made as needed.
 

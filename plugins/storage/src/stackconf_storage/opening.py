@@ -18,7 +18,7 @@ from stackconf_storage.config import (
     SqliteSqlStoreConfig,
     SqlStoreReference,
 )
-from stackconf_storage.files import Place, StoreUnusable, claim, expanded
+from stackconf_storage.files import Place, StoreUnusable, claim, existing_database, expanded
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -123,8 +123,7 @@ class _Locked(StoreUnusable):
 def _try_writing(path: Path) -> None:
     import sqlite3
 
-    # Mode rw and not rwc: a file that vanished must be missed, not made again.
-    address = f"{path.as_uri()}?mode=rw"
+    address = existing_database(path)
     try:
         with closing(sqlite3.connect(address, uri=True, timeout=LOCK_SECONDS, isolation_level=None)) as db:
             db.execute("BEGIN IMMEDIATE")

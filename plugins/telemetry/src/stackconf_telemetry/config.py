@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from stackconf import user_field
+from stackconf_storage import DatabasePath
 
 Sink: TypeAlias = Literal["console", "sqlite", "otel_trace", "otel_metric"]
 
@@ -27,7 +28,7 @@ class TelemetryConfig(BaseModel):
     ['console', 'otel_trace']
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     sinks: list[Sink] = user_field(
         ["console", "sqlite"],
@@ -52,9 +53,8 @@ class TelemetryConfig(BaseModel):
         "OTEL_EXPORTER_OTLP_ENDPOINT, else http://localhost:4318.",
     )
     otel_endpoint: str | None = Field(None, description="Older name of otel_trace_endpoint.")
-    sqlite_db_path: str = Field(
+    sqlite_db_path: DatabasePath = Field(
         "~/.llama/runtime/trace_store.db",
-        min_length=1,
         description="The file that the sqlite sink writes, in upstream's layout.",
     )
     max_queue_size: int = user_field(

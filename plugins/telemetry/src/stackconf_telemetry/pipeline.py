@@ -7,7 +7,6 @@ import sys
 import threading
 from contextlib import suppress
 from http.client import HTTPException
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
@@ -23,6 +22,7 @@ from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
 
+from stackconf_storage import expanded
 from stackconf_telemetry.config import ZERO_WIDTH_SPACE, TelemetryConfig
 from stackconf_telemetry.sqlite import SqliteSpanExporter
 
@@ -104,7 +104,7 @@ def build(config: TelemetryConfig) -> Pipeline:
     Raises `TelemetryUnusable` with one line when the trace store cannot be opened, and leaves nothing
     behind then.
     """
-    store = SqliteSpanExporter(Path(config.sqlite_db_path).expanduser()) if "sqlite" in config.sinks else None
+    store = SqliteSpanExporter(expanded(config.sqlite_db_path)) if "sqlite" in config.sinks else None
     try:
         return _assemble(config, store)
     except BaseException:

@@ -16,11 +16,9 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sqlite3
 import threading
 import time
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +29,7 @@ from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace import SpanContext, TraceFlags, format_span_id, format_trace_id
 
 from stackconf import StackconfError
+from stackconf_storage import StoreUnusable, claim, existing_database
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -99,21 +98,23 @@ class SqliteSpanExporter(SpanExporter):
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.Lock()
-        self._created: list[Path] = []
         try:
-            self._created = _make_folders(path.parent)
-            if not path.exists():
-                self._created.append(path)
-            self._db = sqlite3.connect(path, timeout=_WAIT_FOR_LOCK_SECONDS, check_same_thread=False)
-        except (OSError, sqlite3.Error) as error:
-            _remove(self._created)
-            raise TelemetryUnusable(f"cannot open the trace store {path}: {error}") from error
+            self._place = claim(path)
+        except StoreUnusable as error:
+            raise TelemetryUnusable(f"cannot open the trace store: {error}") from None
+        try:
+            self._db = sqlite3.connect(
+                existing_database(path), uri=True, timeout=_WAIT_FOR_LOCK_SECONDS, check_same_thread=False
+            )
+        except sqlite3.Error as error:
+            self._place.give_back()
+            raise TelemetryUnusable(f"cannot open the trace store {path}: {error}") from None
         try:
             self._db.executescript(_LAYOUT)
         except sqlite3.Error as error:
             self._db.close()
-            _remove(self._created)
-            raise TelemetryUnusable(f"cannot use {path} as a trace store: {error}") from error
+            self._place.give_back()
+            raise TelemetryUnusable(f"cannot use {path} as a trace store: {error}") from None
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Write the spans, all or none. A failure is logged; telemetry must not stop the work."""
@@ -162,8 +163,9 @@ class SqliteSpanExporter(SpanExporter):
             except sqlite3.Error:
                 used = True
             self._db.close()
-        if not used:
-            _remove(self._created)
+        if not used and self._place.made_file:
+            self.path.unlink(missing_ok=True)
+        self._place.give_back()
 
     def _write(self, spans: Sequence[ReadableSpan]) -> None:
         rows = [_rows(span) for span in spans]
@@ -209,22 +211,3 @@ def _iso(nanoseconds: int | None) -> str | None:
 
 def _json(attributes: Mapping[str, object]) -> str:
     return json.dumps(dict(attributes), default=str)
-
-
-def _make_folders(folder: Path) -> list[Path]:
-    """Make a folder and those above it; returns the new ones, outermost first."""
-    missing = [one for one in (folder, *folder.parents) if not one.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    return missing[::-1]
-
-
-def _remove(created: list[Path]) -> None:
-    """Remove what was created, innermost first; a folder that has been used since stays."""
-    for path in reversed(created):
-        with suppress(OSError):
-            if path.is_dir():
-                path.rmdir()
-            else:
-                path.unlink()
-                for suffix in ("-journal", "-wal", "-shm"):
-                    Path(f"{os.fspath(path)}{suffix}").unlink(missing_ok=True)
