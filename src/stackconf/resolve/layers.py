@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from attrs import frozen
 
-from stackconf.redact import is_redacted
+from stackconf.redact import REDACTED, is_redacted
 
 if TYPE_CHECKING:
     from stackconf.fields import ClassPlan, FieldPlan
@@ -254,7 +254,7 @@ class _Projection:
             if not user and kind is not dict:
                 self.drop((*above, key), _NOT_USERS)
                 continue
-            if kind in SCALARS and not (field.secret or field.locks or (kind is str and is_redacted(value))):
+            if kind in SCALARS and not (field.secret or field.locks or (kind is str and REDACTED in value)):
                 kept[name] = value
                 continue
             taken = self.of_value(value, field, (*above, key), base.get(name, _MISSING), allowed=user)
