@@ -48,7 +48,7 @@ def _nothing_left(monkeypatch):
 @contextmanager
 def _openai_stand_in(status=200):
     """OpenAI's documented `GET /models` and `POST /chat/completions` with a tool call."""
-    seen = {"now": 0, "most": 0, "models": []}
+    seen = {"now": 0, "most": 0, "models": [], "together": threading.Barrier(1)}
     lock = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
@@ -67,7 +67,9 @@ def _openai_stand_in(status=200):
                 seen["now"] += 1
                 seen["most"] = max(seen["most"], seen["now"])
                 seen["models"].append(asked["model"])
-            time.sleep(0.05)
+            # Answers as many at once as the test says there must be; more would be counted too.
+            seen["together"].wait(30)
+            time.sleep(0.02)
             with lock:
                 seen["now"] -= 1
             call = {"name": "select_choice", "arguments": json.dumps({"reasons": "same", "choice": "C"})}
@@ -239,10 +241,21 @@ def test_the_judge_of_the_stand_in_scores_with_the_configured_model_and_key():
         assert KEY not in repr(applied) + repr(stackconf_braintrust.current())
 
 
+def test_no_message_repeats_a_password_from_the_environments_address(monkeypatch):
+    with _openai_stand_in() as (url, _):
+        # The client sends these in the key's place, so the stand-in refuses.
+        monkeypatch.setenv("OPENAI_BASE_URL", url.replace("//", "//me:hunter2@"))
+        with pytest.raises(ScoringUnusable) as caught:
+            _apply(BraintrustConfig(openai_api_key=KEY))
+    assert str(caught.value) == f"{url}/ refuses openai_api_key (401)"
+    applied = _apply(BraintrustConfig(openai_api_key=KEY))
+    assert applied.pending == f"cannot reach {url}/: connection refused"
+
+
 def test_no_more_rows_than_configured_are_with_the_stand_in_at_once():
     with _openai_stand_in() as (url, seen):
         for most in (1, 3):
-            seen["most"] = 0
+            seen["most"], seen["together"] = 0, threading.Barrier(most)
             _apply(
                 BraintrustConfig(
                     openai_api_key=KEY, openai_base_url=url, judge_model="j", max_concurrency=most

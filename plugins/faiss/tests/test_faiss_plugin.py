@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -95,6 +96,14 @@ def test_defaults_follow_the_machine(hardware, num_threads, index_bytes, batch):
     assert not list(plugin.validate_user_config(FaissConfig(num_threads=num_threads), hardware))
 
 
+def test_a_reason_tells_the_bound_that_decided():
+    reasons = [plugin.default_config(machine(memory_gib=gib))["add_batch_size"].reason for gib in (2, 1 / 64)]
+    assert reasons == [
+        "vectors of 1024 dimensions (4 KiB each) in 1/64 of 2 GiB usable memory",
+        "vectors of 1024 dimensions (4 KiB each) in 1/64 of 16 MiB usable memory, at least 256",
+    ]
+
+
 @pytest.mark.parametrize(
     ("settings", "path", "level"),
     [
@@ -173,9 +182,11 @@ def test_a_store_that_is_a_folder_is_rejected_and_nothing_changes(tmp_path):
 
 
 def test_a_store_out_of_reach_is_pending():
-    away = FaissConfig.model_validate({"kvstore": {"type": "redis", "port": 1}})
-    applied = plugin.apply_config(PROVIDER, away)
-    assert applied.pending == "kvstore: cannot reach redis at localhost:1: connection refused"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    redis = {"type": "redis", "host": "127.0.0.1", "port": port}
+    applied = plugin.apply_config(PROVIDER, FaissConfig.model_validate({"kvstore": redis}))
+    assert applied.pending == f"kvstore: cannot reach redis at 127.0.0.1:{port}: connection refused"
     assert engine("vector_io/faiss") is None
 
 

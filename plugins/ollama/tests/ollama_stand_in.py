@@ -186,6 +186,20 @@ def drip(stand_in: OllamaStandIn) -> Fault:
     return fault
 
 
+def drip_headers(stand_in: OllamaStandIn) -> Fault:
+    """Send one byte of a header at a time, for ever."""
+
+    def fault(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+        while not stand_in.stopping.wait(0.05):
+            try:
+                handler.wfile.write(b"y")
+            except OSError:
+                return
+
+    return fault
+
+
 def close(handler: BaseHTTPRequestHandler) -> None:
     """Close the connection without an answer."""
     handler.close_connection = True
@@ -227,7 +241,7 @@ def serving(stand_in: OllamaStandIn) -> Iterator[OllamaStandIn]:
         server.server_close()
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 3) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
     """Wait for a condition, and fail when it does not come."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -255,9 +256,11 @@ def test_a_registry_that_is_unusable_rejects_and_leaves_nothing(tmp_path):
 
 
 def test_a_registry_out_of_reach_is_pending_and_leaves_nothing(tmp_path):
-    subject = config(tmp_path / "a" / "v.db", kvstore={"type": "redis", "port": 1})
-    applied = plugin.apply_config(PROVIDER, subject)
-    assert applied.pending == "kvstore: cannot reach redis at localhost:1: connection refused"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    redis = {"type": "redis", "host": "127.0.0.1", "port": port}
+    applied = plugin.apply_config(PROVIDER, config(tmp_path / "a" / "v.db", kvstore=redis))
+    assert applied.pending == f"kvstore: cannot reach redis at 127.0.0.1:{port}: connection refused"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -307,6 +310,21 @@ def test_an_insert_is_all_or_none_and_in_batches(tmp_path):
         assert opened.value("SELECT count(*) FROM v") == 50
         query = "SELECT rowid FROM v WHERE embedding MATCH ? AND k = 3"
         assert opened.rows(query, [pack("2f", 20.2, 0)]) == [(20,), (21,), (19,)]
+
+
+@pytest.mark.parametrize("opened_with", ["_opened", "_with_apsw"])
+def test_an_insert_that_sqlite_itself_rolled_back_says_why(tmp_path, monkeypatch, opened_with):
+    monkeypatch.setattr(database, "_opened", getattr(database, opened_with))
+    path = tmp_path / "v.db"
+    path.touch()
+    with connect(path, Settings()) as opened:
+        opened.rows("CREATE TABLE t (x)")
+        opened.rows("INSERT INTO t VALUES ('kept')")
+        opened.rows("PRAGMA max_page_count = 20")
+        with pytest.raises(StoreUnusable, match=f"^cannot use {path}: .*database or disk is full"):
+            opened.insert("INSERT INTO t VALUES (?)", [("x" * 5000,)] * 100)
+        assert opened.rows("SELECT x FROM t") == [("kept",)]
+        opened.rows("BEGIN")
 
 
 def test_apsw_serves_where_sqlite3_loads_no_extensions(tmp_path, monkeypatch):

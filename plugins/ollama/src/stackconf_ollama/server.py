@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import ssl
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from http import HTTPStatus
 from http.client import (
@@ -185,25 +188,27 @@ class Server:
         self, method: str, path: str, body: Mapping[str, Any] | None, timeout: float
     ) -> tuple[int, str, bytes]:
         connection, prefix = self._connection()
-        deadline = time.monotonic() + timeout
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Accept": "application/json", "Connection": "close", **self.headers}
+        if data is not None:
+            headers["Content-Type"] = "application/json"
         try:
             try:
                 connection.connect()
             except TimeoutError:
                 raise TimeoutError(f"no connection within {self.connect_seconds:g} s") from None
-            connection.sock.settimeout(timeout)
-            headers = {"Accept": "application/json", "Connection": "close", **self.headers}
-            data = None
-            if body is not None:
-                data = json.dumps(body).encode()
-                headers["Content-Type"] = "application/json"
+            late = threading.Event()
             try:
-                connection.request(method, prefix + path, data, headers)
-                response = connection.getresponse()
-                text = _read_until(response, deadline)
-            except TimeoutError:
-                raise TimeoutError(f"no answer to {method} {path} within {timeout:g} s") from None
-            return response.status, response.headers.get_content_type(), text
+                with _cut_off(connection.sock, timeout, late):
+                    connection.request(method, prefix + path, data, headers)
+                    response = connection.getresponse()
+                    answer = response.status, response.headers.get_content_type(), _whole_body(response)
+            except (OSError, HTTPException):
+                if not late.is_set():
+                    raise
+            if late.is_set():
+                raise TimeoutError(f"no answer to {method} {path} within {timeout:g} s")
+            return answer
         finally:
             connection.close()
 
@@ -242,20 +247,37 @@ class Server:
         return _one_line(message)
 
 
-def _read_until(response: HTTPResponse, deadline: float) -> bytes:
-    """The whole body; a server that drips it out is cut off at the deadline."""
-    parts = []
-    size = 0
-    while part := response.read1(65536):
-        parts.append(part)
-        size += len(part)
-        if size > MAX_ANSWER_BYTES:
-            raise HTTPException("answer too large")
-        if time.monotonic() > deadline:
-            raise TimeoutError
+@contextmanager
+def _cut_off(sock: socket.socket, seconds: float, late: threading.Event) -> Iterator[None]:
+    """End what waits on the socket after so many seconds in all; `late` says that this was why.
+
+    A timeout of the socket's own begins anew with each byte that a slow server drips out. What is
+    cut off may look whole: headers without an end are taken as they are.
+    """
+
+    def end() -> None:
+        late.set()
+        with suppress(OSError):
+            # Not TLS's own goodbye, which would wait for the server.
+            socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+    sock.settimeout(None)
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _whole_body(response: HTTPResponse) -> bytes:
+    text = response.read(MAX_ANSWER_BYTES + 1)
+    if len(text) > MAX_ANSWER_BYTES:
+        raise HTTPException("answer too large")
     if response.length:
         raise IncompleteRead(b"", response.length)
-    return b"".join(parts)
+    return text
 
 
 def _headers(config: OllamaConfig) -> dict[str, str]:
