@@ -38,14 +38,16 @@ if TYPE_CHECKING:
     from stackconf.hardware.sizing import compute_threads, memory_share, size_text
     from stackconf.hookspecs import API_VERSION, hookimpl
     from stackconf.manager import Manager
+    from stackconf.registry.registry import Registry
     from stackconf.stack import Stack
-    from stackconf.types import Applied, Issue, Origin, Position, Provider, ProviderType, because
+    from stackconf.types import Applied, Because, Issue, Origin, Position, Provider, ProviderType, because
 
 _HOME = {
     "API_VERSION": "hookspecs",
     "Accelerator": "hardware.facts",
     "Applied": "types",
     "ApplyError": "errors",
+    "Because": "types",
     "Conflict": "errors",
     "Cpu": "hardware.facts",
     "Hardware": "hardware.facts",
@@ -64,6 +66,7 @@ _HOME = {
     "Problem": "hardware.facts",
     "Provider": "types",
     "ProviderType": "types",
+    "Registry": "registry.registry",
     "Sealed": "errors",
     "Stack": "stack",
     "StackconfError": "errors",
@@ -84,6 +87,7 @@ __all__ = [
     "Accelerator",
     "Applied",
     "ApplyError",
+    "Because",
     "Conflict",
     "Cpu",
     "Hardware",
@@ -102,6 +106,7 @@ __all__ = [
     "Problem",
     "Provider",
     "ProviderType",
+    "Registry",
     "Sealed",
     "Stack",
     "StackconfError",

@@ -208,7 +208,7 @@ class Transaction:
                 raise
             except Exception as error:
                 raise hooks.owner.failed("apply_config", described(error), provider.key) from error
-        return result if isinstance(result, Applied) else Applied()
+        return result if isinstance(result, Applied) else Applied(undo=_nothing)
 
     def _check(self, step: Step, applied: Applied) -> None:
         if applied.check is None:

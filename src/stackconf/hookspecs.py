@@ -129,8 +129,8 @@ def apply_config(
 
     `previous is None`: the provider joins the stack. `config is None`: it leaves. Raise when the
     provider rejects the configuration; everything applied before is then undone. Return
-    `Applied(pending="why")` when it cannot be reached. `undo` takes the change back, `check`
-    returns what is wrong with the provider now, or `None`.
+    `Applied(pending="why")` when it cannot be reached, and `None` when there was nothing to do.
+    `undo` takes the change back, `check` returns what is wrong with the provider now, or `None`.
 
     Example, a service that reads a file:
 
@@ -140,7 +140,7 @@ def apply_config(
         @hookimpl
         def apply_config(provider, config, previous):
             if config is None:
-                return Applied("left running; nothing to take down")
+                return Applied("left running; nothing to take down", undo=lambda: None)
             path = Path(config.settings_file)
             before = path.read_text() if path.exists() else None
             path.write_text(f"threads = {config.threads}\n")
