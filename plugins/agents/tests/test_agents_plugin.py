@@ -37,8 +37,7 @@ def _nothing_left():
     yield
     for held in (running._in_use, running._retired):
         for one in held.values():
-            if one is not None:
-                one.close()
+            one.close()
         held.clear()
 
 

@@ -11,7 +11,7 @@ from stackconf_storage import SqliteKVStoreConfig, expanded, open_checks
 if TYPE_CHECKING:
     from stackconf_agents.config import AgentsConfig
 
-_in_use: dict[str, AgentState | None] = {}
+_in_use: dict[str, AgentState] = {}
 _retired: dict[str, AgentState] = {}
 """What the last change of each provider replaced, open until the next one for an undo."""
 
@@ -35,17 +35,16 @@ def join(provider: str, config: AgentsConfig) -> Applied:
     except BaseException:
         _call(opened.undo)
         raise
-    known = provider in _in_use
     before = _exchange(provider, fresh)
 
     def undo() -> None:
-        _restore(provider, before, known=known)
+        _restore(provider, before)
         if fresh is not None:
             fresh.close()
         _call(opened.undo)
 
     def check() -> str | None:
-        if _in_use.get(provider) is not fresh:
+        if current(provider) is not fresh:
             return f"{provider} of this process has been configured anew since"
         wrong = _call(opened.check)
         if isinstance(wrong, str):
@@ -58,12 +57,10 @@ def join(provider: str, config: AgentsConfig) -> Applied:
 
 def leave(provider: str) -> Applied:
     """Keep nothing open any more. Files and their content stay."""
-    known = provider in _in_use
     before = _exchange(provider, None)
-    _in_use.pop(provider, None)
     return Applied(
         "the agents' stores are closed in this process; what they hold stays",
-        undo=lambda: _restore(provider, before, known=known),
+        undo=lambda: _restore(provider, before),
     )
 
 
@@ -75,8 +72,9 @@ def _state(config: AgentsConfig) -> AgentState | None:
 
 
 def _exchange(provider: str, fresh: AgentState | None) -> AgentState | None:
-    before = _in_use.get(provider)
-    _in_use[provider] = fresh
+    before = _in_use.pop(provider, None)
+    if fresh is not None:
+        _in_use[provider] = fresh
     expired = _retired.pop(provider, None)
     if before is not None:
         _retired[provider] = before
@@ -85,12 +83,12 @@ def _exchange(provider: str, fresh: AgentState | None) -> AgentState | None:
     return before
 
 
-def _restore(provider: str, before: AgentState | None, *, known: bool) -> None:
+def _restore(provider: str, before: AgentState | None) -> None:
     _retired.pop(provider, None)
-    if known:
-        _in_use[provider] = before
-    else:
+    if before is None:
         _in_use.pop(provider, None)
+    else:
+        _in_use[provider] = before
 
 
 def _call(function: object) -> object:
