@@ -137,7 +137,8 @@ def map_with_deadline(
         batch.abandoned = True
         worker.dismiss()
         results += batch.results[:]
-        results.append(late(items[len(results)]))
+        if len(results) < len(items):  # the last one may have come back in this very moment
+            results.append(late(items[len(results)]))
     return results
 
 

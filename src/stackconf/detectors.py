@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 
 
 def detectors_of(registry: Registry) -> list[Detector]:
-    """A detector for each enabled hardware plugin and each plugin file; imports none of them."""
+    """A detector for each enabled hardware plugin and each plugin file with a hook for it; imports
+    none of them.
+    """
     detectors = [
         Detector(entry.name, entry.target, entry.distribution, entry.version)
         for entry in registry.advertised()
         if entry.group == PLUGINS and entry.enabled
     ]
-    return [*detectors, *(Detector(file, file) for file in registry.plugin_files())]
+    return [*detectors, *(Detector(file, file) for file in registry.detector_files())]

@@ -38,6 +38,8 @@ _ARGUMENTS = re.compile(
 )
 _SPECS = type("Hooks", (), {name: staticmethod(getattr(hookspecs, name)) for name in HOOKS})
 _LEVELS = get_args(Level)
+_MOST_ISSUES = 1000
+"""What one plugin may say about one provider; a hook may yield without end."""
 _MARK = f"{hookspecs.PROJECT}_impl"
 _SPEC_MARK = f"{hookspecs.PROJECT}_spec"
 
@@ -305,6 +307,8 @@ class OwnerHooks:
                 raise wrong(f"gave {type(issue).__name__}, not Issue")
             if problem := _defect(issue):
                 raise wrong(f"gave an Issue whose {problem}")
+            if len(issues) == _MOST_ISSUES:
+                raise wrong(f"gave more than {_MOST_ISSUES} issues")
             issues.append(issue if str(issue).isprintable() else _on_one_line(issue))
         return issues
 
@@ -354,7 +358,10 @@ def _defect(issue: Issue) -> str:
 
 
 def _on_one_line(issue: Issue) -> Issue:
-    message, path, hint = (" ".join(text.split()) for text in (issue.message, issue.path, issue.hint))
+    def line(text: str) -> str:
+        return "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))
+
+    message, path, hint = line(issue.message), line(issue.path), line(issue.hint)
     return evolve(issue, message=message, path=path, hint=hint)
 
 
@@ -394,12 +401,21 @@ def _unknown_argument(error: Exception) -> str:
 
 def implements_provider_hooks(implementation: object) -> bool:
     """Whether a plugin object has a hook that is called for providers."""
-    return any(
-        (options := getattr(_static(implementation, name), _MARK, None)) is not None
-        and (options.get("specname") or name) in PROVIDER_HOOKS
+    return not _hooks_of(implementation).isdisjoint(PROVIDER_HOOKS)
+
+
+def implements_discovery(implementation: object) -> bool:
+    """Whether a plugin object looks at the machine."""
+    return "discover_hardware" in _hooks_of(implementation)
+
+
+def _hooks_of(implementation: object) -> set[str]:
+    return {
+        options.get("specname") or name
         for name in dir(implementation)
         if not name.startswith("_")
-    )
+        and (options := getattr(_static(implementation, name), _MARK, None)) is not None
+    }
 
 
 def is_users_interrupt(error: BaseException) -> bool:

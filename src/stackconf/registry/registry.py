@@ -9,7 +9,13 @@ from attrs import frozen
 
 from stackconf.errors import PluginLoadError
 from stackconf.registry import known
-from stackconf.registry.hooks import OwnerHooks, Plugin, implements_provider_hooks, plugin_from
+from stackconf.registry.hooks import (
+    OwnerHooks,
+    Plugin,
+    implements_discovery,
+    implements_provider_hooks,
+    plugin_from,
+)
 from stackconf.registry.loading import config_class_of, in_time, load
 from stackconf.registry.metadata import (
     PLUGINS,
@@ -102,9 +108,10 @@ class Registry:
                     self._advertised_types.setdefault(entry.name, []).append(entry)
         return self._advertised
 
-    def plugin_files(self) -> list[str]:
-        """The files given by path."""
-        return self._files
+    def detector_files(self) -> list[str]:
+        """Of the files given by path, those that look at the machine."""
+        loaded = [plugin for plugin in self._direct if plugin.name in self._files]
+        return [plugin.name for plugin in loaded if implements_discovery(plugin.implementation)]
 
     def apis(self) -> set[str]:
         """Every api that something installed serves, and those of upstream."""
@@ -167,11 +174,10 @@ class Registry:
             self._hooks.clear()
 
     def _register_file(self, file: str) -> None:
-        loaded = self._load(Advertised(PLUGINS, file, file))
-        if isinstance(loaded, PluginLoadError):
-            self.problems.append(loaded)
-        else:
-            self._add(loaded)
+        try:  # whoever names a file waits for it; the command line has a deadline for all of them
+            self._add(load(Advertised(PLUGINS, file, file)))
+        except PluginLoadError as error:
+            self.problems.append(error)
 
     def _load(self, entry: Advertised) -> Plugin | PluginLoadError:
         key = (entry.distribution, entry.target)
