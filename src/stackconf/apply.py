@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from stackconf.registry.hooks import OwnerHooks
 
 State: TypeAlias = Literal["applied", "pending", "failed", "rolled_back", "unknown", "not_attempted"]
-"""`unknown`: its undo failed, so nobody can say what it runs with."""
+"""`unknown`: its undo failed, or its hook did not come back: nobody can say what it runs with."""
 
 _GRACE = 5.0  # a coroutine that blocks its loop is given up on after the deadline and this
 

@@ -33,7 +33,8 @@ class World:
     """Services that really are files: what runs is what stands in them; every act is written down.
 
     A service's `mode` says how it behaves: `ok`, `reject`, `sick` (its check fails), `stuck` (its
-    undo fails), `away` (cannot be reached), `exit`, `hang`, or several of them with a `+`.
+    undo fails), `away` (cannot be reached), `stay` (it refuses to leave), `exit`, `hang`, or several
+    of them with a `+`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -54,6 +55,8 @@ class World:
             return Applied(pending="connection refused")
         if "reject" in behaviour:
             raise ValueError(f"port {config.port} is taken")
+        if "stay" in behaviour and config is None:
+            raise RuntimeError("it is needed")
         if "exit" in behaviour:
             raise SystemExit(3)
         file = self.folder / name
@@ -366,14 +369,16 @@ def test_a_provider_that_is_removed_or_disabled_leaves(tmp_path, world):
         assert not stack.plan()
 
 
-def test_leaving_is_undone_when_something_after_it_fails(tmp_path, world):
+def test_leaving_is_undone_when_another_refuses_to_leave(tmp_path, world):
     owner = Owner(Service, applying=world.apply)
-    with open_stack(tmp_path, services(a="ok", b="sick"), owner) as stack, pytest.raises(ApplyError):
+    with open_stack(tmp_path, services(a="ok", b="stay"), owner) as stack:
         stack.apply()
-    with open_stack(tmp_path, services(a="ok", b="ok"), owner) as stack:
-        stack.apply()
-    assert world.running() == {"a": "port 80", "b": "port 80"}
-    (tmp_path / "two").mkdir()
+    with open_stack(tmp_path, {"providers": {}}, owner) as stack:
+        with pytest.raises(ApplyError, match="inference/b: .* it is needed; 1 rolled back") as caught:
+            stack.apply()
+        assert states(caught.value.report) == {"a": "rolled_back", "b": "failed"}
+        assert world.running() == {"a": "port 80", "b": "port 80"}
+        assert [change.kind for change in stack.plan().changes] == ["leave", "leave"]
 
 
 def test_a_provider_whose_plugin_is_gone_is_forgotten_and_that_is_said(tmp_path, world):
