@@ -58,7 +58,7 @@ def nvidia_over(tmp_path, monkeypatch) -> Ask:
         library: Path, description: str, *, deadline: float = 30, root: Path | None = None, **environment: str
     ) -> Hardware:
         file = tmp_path / "cards.txt"
-        file.write_text(description)
+        file.write_text(description, encoding="utf-8")
         for variable, value in environment.items():
             monkeypatch.setenv(variable, value)
         monkeypatch.setenv("STACKCONF_NVML_STUB", str(file))

@@ -57,10 +57,11 @@ def test_all_detectors_run_at_once(tmp_path):
     slow = tmp_path / "slow.py"
     slow.write_text(
         "import time\nfrom stackconf import hookimpl\n"
-        "@hookimpl\ndef discover_hardware():\n    time.sleep(60)\n"
+        "@hookimpl\ndef discover_hardware():\n    time.sleep(60)\n",
+        encoding="utf-8",
     )
     other = tmp_path / "other.py"
-    other.write_text(slow.read_text())
+    other.write_text(slow.read_text(encoding="utf-8"), encoding="utf-8")
     started = time.monotonic()
     pending = start([*BUILTIN, Detector("slow", str(slow)), Detector("other", str(other))], deadline=4)
     assert time.monotonic() - started < 3
@@ -77,10 +78,11 @@ def test_a_target_named_twice_runs_once(tmp_path):
     file = tmp_path / "count.py"
     file.write_text(
         "from stackconf import hookimpl\n@hookimpl\ndef discover_hardware():\n"
-        f"    open({str(counter)!r}, 'a').write('x')\n    return []\n"
+        f"    open({str(counter)!r}, 'a').write('x')\n    return []\n",
+        encoding="utf-8",
     )
     discover([Detector("one", str(file)), Detector("two", str(file))])
-    assert counter.read_text() == "x"
+    assert counter.read_text(encoding="utf-8") == "x"
 
 
 def test_importing_costs_no_heavy_library():
@@ -89,7 +91,9 @@ def test_importing_costs_no_heavy_library():
         "print(sorted({'psutil', 'pynvml', 'pydantic', 'yaml', 'asyncio', 'importlib.metadata', 'subprocess',"
         " 'ctypes'} & set(sys.modules)))"
     )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    told = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8", check=True
+    )
     assert told.stdout.strip() == "[]"
 
 
@@ -98,7 +102,9 @@ def test_the_host_is_known_without_psutil():
         "import sys\nfrom stackconf.hardware.host import discover_hardware\nlist(discover_hardware())\n"
         "print(sorted({'psutil', 'subprocess', 'ctypes'} & set(sys.modules)))"
     )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    told = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8", check=True
+    )
     assert told.stdout.strip() == "[]"
 
 

@@ -25,7 +25,7 @@ stackconf_api = 1
 
 def detector(folder: Path, body: str, *, head: str = HEAD) -> Detector:
     file = folder / "site_cards.py"
-    file.write_text(head + textwrap.dedent(body))
+    file.write_text(head + textwrap.dedent(body), encoding="utf-8")
     return Detector("site", str(file), "acme-cards", "1.2")
 
 
@@ -53,7 +53,8 @@ def test_an_attribute_of_an_installed_module(tmp_path, monkeypatch):
     (tmp_path / "acme_plugin.py").write_text(
         HEAD + "class Cards:\n    @hookimpl\n    def discover_hardware(self):\n"
         "        return [Accelerator('acme')]\n    @hookimpl(specname='discover_hardware')\n"
-        "    def more(self):\n        yield Accelerator('more')\nclass Holder:\n    cards = Cards()\n"
+        "    def more(self):\n        yield Accelerator('more')\nclass Holder:\n    cards = Cards()\n",
+        encoding="utf-8",
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     facts = run(Detector("acme", "acme_plugin:Holder.cards"))
@@ -193,7 +194,7 @@ def test_what_a_hanging_detector_started_is_ended_too(tmp_path):
         time.sleep(60)
     """)
     run(detector(tmp_path, body), deadline=5)
-    number = int(pid.read_text())
+    number = int(pid.read_text(encoding="utf-8"))
     for _ in range(50):
         if not _runs(number):
             return
@@ -262,7 +263,7 @@ def test_a_child_outlives_an_interrupted_caller_by_no_more_than_its_deadline(tmp
         f"while not Path({str(pid)!r}).exists(): time.sleep(0.01)\nos.kill(os.getpid(), 9)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=False, timeout=30)
-    number = int(pid.read_text())
+    number = int(pid.read_text(encoding="utf-8"))
     for _ in range(100):
         if not _runs(number):
             return
@@ -271,7 +272,7 @@ def test_a_child_outlives_an_interrupted_caller_by_no_more_than_its_deadline(tmp
 
 
 def test_the_callers_path_is_the_childs(tmp_path, monkeypatch):
-    (tmp_path / "acme_inventory.py").write_text("CARDS = ['A-1']\n")
+    (tmp_path / "acme_inventory.py").write_text("CARDS = ['A-1']\n", encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
     plugin = tmp_path / "plugin"
     plugin.mkdir()
@@ -319,7 +320,7 @@ def test_the_deadline_comes_from_the_environment(monkeypatch, tmp_path):
 
 def _runs(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
 

@@ -248,7 +248,9 @@ def test_importing_the_plugin_is_cheap():
         "import sys, stackconf_faiss.plugin; "
         "print({'faiss', 'numpy', 'pydantic', 'asyncio', 'sqlite3'} & set(sys.modules))"
     )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8", check=True
+    )
     assert out.stdout.strip() == "set()"
 
 

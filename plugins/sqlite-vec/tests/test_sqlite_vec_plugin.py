@@ -354,7 +354,7 @@ def test_a_sqlite_that_grants_a_smaller_map_is_told_of_and_not_refused(tmp_path)
         print(applied.detail, applied.check())
     """
     run = [sys.executable, "-c", code, str(tmp_path / "v.db")]
-    out = subprocess.run(run, capture_output=True, text=True, check=True).stdout
+    out = subprocess.run(run, capture_output=True, text=True, encoding="utf-8", check=True).stdout
     assert out.endswith("connections of this process: map 2 MiB, all that this SQLite grants None\n")
 
 
@@ -364,7 +364,9 @@ def _system_python() -> str | None:
     code = "import sqlite3; print(hasattr(sqlite3.Connection, 'enable_load_extension'))"
     if not Path(path).exists() or sys.prefix == sys.base_prefix:
         return None
-    out = subprocess.run([path, "-c", code], capture_output=True, text=True, check=False).stdout
+    out = subprocess.run(
+        [path, "-c", code], capture_output=True, text=True, encoding="utf-8", check=False
+    ).stdout
     return path if out.strip() == "True" else None
 
 
@@ -380,6 +382,7 @@ def test_everything_here_holds_under_the_system_python_whose_sqlite3_loads_exten
         env={**os.environ, INNER_RUN: "1", "PYTHONPATH": os.pathsep.join(ours)},
         capture_output=True,
         text=True,
+        encoding="utf-8",
         check=False,
     )
     assert run.returncode == 0, run.stdout + run.stderr
@@ -396,7 +399,9 @@ def test_importing_the_plugin_is_cheap():
         "import sys, stackconf_sqlite_vec.plugin; "
         "print({'apsw', 'sqlite_vec', 'sqlite3', 'asyncio'} & set(sys.modules))"
     )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8", check=True
+    )
     assert out.stdout.strip() == "set()"
 
 

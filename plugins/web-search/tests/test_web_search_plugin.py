@@ -273,7 +273,7 @@ def certificate(tmp_path_factory):
         capture_output=True,
     )  # fmt: skip
     both = folder / "both.pem"
-    both.write_text(key.read_text() + cert.read_text())
+    both.write_text(key.read_text(encoding="utf-8") + cert.read_text(encoding="utf-8"), encoding="utf-8")
     return both
 
 
@@ -350,12 +350,14 @@ def test_importing_the_plugin_imports_nothing_heavy():
         "import sys; before = set(sys.modules); import stackconf_web_search.plugin; "
         "print(*sorted({m.partition('.')[0] for m in set(sys.modules) - before}))"
     )
-    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    found = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, encoding="utf-8"
+    )
     assert not {"http", "ssl", "asyncio", "pydantic", "urllib", "email"} & set(found.stdout.split())
 
 
 def test_the_entry_points_are_what_the_plugin_provides():
-    metadata = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
+    metadata = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
     written = metadata["project"]["entry-points"]["stackconf.providers"]
     assert written == {kind.key: plugin.__name__ for kind in plugin.provides}
     installed = {point.name: point for point in entry_points(group="stackconf.providers")}

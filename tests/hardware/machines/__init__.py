@@ -31,7 +31,7 @@ def write(root: Path, *trees: Mapping[str, str], links: Mapping[str, str] | None
     for path, text in merged.items():
         file = root / path.lstrip("/")
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
+        file.write_text(text, encoding="utf-8")
     for path, target in (links or {}).items():
         link = root / path.lstrip("/")
         link.parent.mkdir(parents=True, exist_ok=True)
