@@ -12,7 +12,7 @@ from stackconf.fields import ClassPlan, labels_at, user_paths
 from stackconf.redact import passwords_in, scrubbed
 from stackconf.resolve.layers import Data, Path, dotted, leaves, merge, over_class_defaults, value_at
 from stackconf.resolve.render import secrets_in
-from stackconf.resolve.violations import Violation, forbidden, violations
+from stackconf.resolve.violations import Violation, forbidden, members_at, violations
 from stackconf.stackfile.env import EnvText
 from stackconf.suggest import closest, did_you_mean
 from stackconf.types import Issue
@@ -56,7 +56,10 @@ class Blame:
         """The issues of a failed validation, one for each path."""
         details = error.errors(include_url=False)
         found = list(violations(details, merged, self.plan))
-        issues = [self._issue(each) for each in found if not self._already_said(each)]
+        issues: list[Issue] = []
+        for each in found:
+            if not self._already_said(each):
+                issues += self._misspelt_in(each, merged) or [self._issue(each)]
         if not found and not self.unknown:
             issues = [self._unknown(path) for path in forbidden(details, merged, self.plan)]
         return self.scrubbed(issues)
@@ -110,17 +113,33 @@ class Blame:
         return found
 
     def _already_said(self, violation: Violation) -> bool:
-        """Whether another issue covers it: the value's reference could not be expanded, or the
-        missing field is there, misspelt.
+        """Whether another issue covers it: the value's reference could not be expanded, the missing
+        field is there, misspelt, or a mapping is refused as a whole for want of what is misspelt in it.
         """
         path = violation.path
         given = value_at(self.stack_values, path)
         if isinstance(given, EnvText) and given.failed and self._overlay_of(path) is None:
             return True
-        if violation.kind != "missing":
-            return False
-        beside = [(each, plan) for each, plan in self.unknown if each[:-1] == path[:-1]]
-        return any(plan.name_of(closest(str(each[-1]), plan.keys) or "") == path[-1] for each, plan in beside)
+        meant = {
+            (*each[:-1], plan.name_of(closest(str(each[-1]), plan.keys) or "")) for each, plan in self.unknown
+        }
+        if violation.kind == "missing":
+            return path in meant
+        return any(each[:-1] == path and each[-1] is not None for each in meant)
+
+    def _misspelt_in(self, violation: Violation, merged: Data) -> list[Issue]:
+        """The keys of a refused mapping that no member of its union has, and that are surely a key
+        of one of them, misspelt: that is then why the member could not be told.
+        """
+        members = members_at(self.plan, violation.path, merged)
+        if len(members) < 2 or not isinstance(violation.given, Mapping):  # noqa: PLR2004 (no union)
+            return []
+        known = {key for member in members for key in member.keys}
+        strange = [key for key in violation.given if key not in known]
+        meant = [(key, closest(str(key), sorted(known))) for key in strange]
+        return [
+            self._unknown((*violation.path, key), f"did you mean `{near}`?") for key, near in meant if near
+        ]
 
     def _overlay_of(self, path: Path) -> TakenOverlay | None:
         if not path:
@@ -160,9 +179,9 @@ class Blame:
         about += " (the type's own default)" if path and given is _NOTHING else ""
         return evolve(issue, message=issue.message + about, where=self._in_file(path, key=key))
 
-    def _unknown(self, path: Path) -> Issue:
+    def _unknown(self, path: Path, hint: str = "remove it") -> Issue:
         culprit: Culprit = self._overlay_of(path) or "stack"
-        issue = Issue("unknown field", path=_config(path), hint="remove it", code="unknown-field")
+        issue = Issue("unknown field", path=_config(path), hint=hint, code="unknown-field")
         return self._given_by(evolve(issue, provider=self.provider.key), path, culprit, key=True)
 
     def _how_to_add(self, path: Path) -> str:

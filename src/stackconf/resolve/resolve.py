@@ -22,14 +22,13 @@ from stackconf.resolve.layers import (
     EMPTY,
     SCALARS,
     Data,
-    Dropped,
     canonical,
     dotted,
     merge,
     over_class_defaults,
     plain,
-    project,
 )
+from stackconf.resolve.projection import Dropped, project
 from stackconf.resolve.references import Unknown, settle_references, settle_stack_layer
 from stackconf.types import Because, Issue
 

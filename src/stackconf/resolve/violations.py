@@ -11,6 +11,7 @@ from attrs import frozen
 
 from stackconf.fields import ClassPlan, FieldPlan
 from stackconf.redact import redact_free
+from stackconf.resolve.layers import value_at
 from stackconf.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -98,6 +99,16 @@ def forbidden(details: Sequence[ErrorDetails], data: Data, plan: ClassPlan) -> l
     """The paths of keys that some class does not know and forbids."""
     paths = [_data_path(each, data, plan)[0] for each in details if each["type"] == "extra_forbidden"]
     return list(dict.fromkeys(paths))
+
+
+def members_at(plan: ClassPlan, path: Path, data: Data) -> tuple[ClassPlan, ...]:
+    """The classes that a mapping at a path may be of: several where a union is not decided."""
+    here: Any = data
+    spot: ClassPlan | FieldPlan | None = plan
+    for step in path:
+        spot = _field_at(spot, step, here)
+        here = value_at(here, (step,))
+    return spot.models if isinstance(spot, FieldPlan) else ()
 
 
 def _misses_the_kind(found: list[Violation], at: Path) -> bool:
