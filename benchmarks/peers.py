@@ -40,7 +40,7 @@ from workload import (
 
 from stackconf import Manager
 from stackconf.fields import plan_of
-from stackconf.resolve.layers import project
+from stackconf.resolve.projection import project
 from stackconf.stackfile.model import load
 
 Subject: TypeAlias = Callable[[], object]

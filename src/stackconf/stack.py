@@ -19,8 +19,9 @@ from stackconf.redact import passwords_in
 from stackconf.registry.registry import Registry
 from stackconf.resolve.blame import dropped_issues, in_order, undotted
 from stackconf.resolve.layers import Path as FieldPath
-from stackconf.resolve.layers import dotted, merge, project, value_at, without_shown
+from stackconf.resolve.layers import dotted, merge, value_at
 from stackconf.resolve.origins import origins
+from stackconf.resolve.projection import project, without_shown
 from stackconf.resolve.references import is_reference
 from stackconf.resolve.render import SHOWN, USERS
 from stackconf.resolve.resolve import Overlay, TakenOverlay

@@ -13,7 +13,8 @@ from pydantic import BaseModel, Field, SecretStr
 
 from stackconf import Provider, user_field
 from stackconf.fields import plan_of
-from stackconf.resolve.layers import canonical, leaves, merge, project, value_at
+from stackconf.resolve.layers import canonical, leaves, merge, value_at
+from stackconf.resolve.projection import project
 from stackconf.resolve.render import SHOWN, USERS
 from stackconf.resolve.resolve import Overlay, resolve_provider
 from stackconf.testing import machine
