@@ -33,6 +33,7 @@ from stackconf.types import Issue, Origin
 
 if TYPE_CHECKING:
     from stackconf.apply import Observer, Report
+    from stackconf.errors import PluginLoadError
     from stackconf.hardware.facts import Hardware
     from stackconf.plan import Plan
     from stackconf.stackfile.model import StackFile
@@ -154,6 +155,14 @@ class Stack:
     def issues(self) -> tuple[Issue, ...]:
         """Everything that is wrong with the stack, or was dropped."""
         return self.resolution.issues
+
+    @property
+    def problems(self) -> tuple[PluginLoadError, ...]:
+        """The plugins that could not be loaded and that no provider of the stack waits for, such
+        as a site policy: the rest goes on without them.
+        """
+        self.manager.registry.cross_cutting()
+        return tuple(self.manager.registry.problems)
 
     def plan(self) -> Plan:
         """What an apply would change now."""

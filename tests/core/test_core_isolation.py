@@ -9,7 +9,8 @@ import pytest
 from core_kit import Owner, distribution, effective, lines, one, open_stack, plugin_source, registry_of
 from pydantic import BaseModel, SecretStr, field_validator, model_validator
 
-from stackconf import ApplyError, InvalidConfig, Issue, because, hookimpl, user_field
+from stackconf import ApplyError, InvalidConfig, Issue, Registry, Stack, because, hookimpl, user_field
+from stackconf.testing import machine
 
 TYPE = "inference/remote::acme"
 
@@ -384,3 +385,15 @@ def test_what_a_plugin_says_about_a_secret_does_not_show_it(tmp_path):
     ) as stack:
         assert canary not in "\n".join(lines(stack.issues))
         assert "******** " in "\n".join(lines(stack.issues))
+
+
+def test_a_plugin_file_that_cannot_be_loaded_is_told_to_programs_too(tmp_path):
+    plugin = tmp_path / "policy.py"
+    plugin.write_text("raise ImportError('no such library')", encoding="utf-8")
+    file = tmp_path / "stack.yaml"
+    file.write_text("version: 2\nproviders: {}\n", encoding="utf-8")
+    registry = Registry(files=[plugin], entry_points=False)
+    with Stack.open(file, registry=registry, hardware=machine()) as stack:
+        (problem,) = stack.problems
+        assert "cannot be imported: ImportError: no such library" in str(problem)
+        assert not stack.issues
