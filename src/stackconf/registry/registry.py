@@ -265,7 +265,8 @@ def _what_provides(key: str, served: Iterable[Sequence[str]]) -> str:
     if distribution:
         return f"install `{distribution}`"
     api, provider_type = key.split("/", 1)
-    elsewhere = sorted({other for other, kind in served if kind == provider_type and other != api})
-    if elsewhere:
-        return f"the type exists under {', '.join(f'`{other}`' for other in elsewhere)}"
-    return f"install a distribution with the `{PROVIDERS}` entry point `{key}`, or give `--plugin FILE.py`"
+    elsewhere = sorted({f"`{other}`" for other, kind in served if kind == provider_type and other != api})
+    also = f"; the type exists under {', '.join(elsewhere)}" if elsewhere else ""
+    return (
+        f"install a distribution with the `{PROVIDERS}` entry point `{key}`, or give `--plugin FILE.py`{also}"
+    )
