@@ -118,7 +118,14 @@ class Issue:
         place = f"{self.where}: " if self.where else ""
         subject = "".join(f"{part}: " for part in (self.provider, self.path) if part)
         advice = f"; {self.hint}" if self.hint else ""
-        return f"{place}{self.level}: {subject}{self.message}{advice}"
+        text = f"{place}{self.level}: {subject}{self.message}{advice}"
+        return text if text.isprintable() else _on_one_line(text)
+
+
+def _on_one_line(text: str) -> str:
+    """The text with its line ends as spaces, and what else is not printable written out."""
+    line = " ".join(text.splitlines())
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in line)
 
 
 @frozen
