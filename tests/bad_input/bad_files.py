@@ -306,10 +306,10 @@ field(
 )
 
 
-def said() -> dict[str, list[str]]:
-    """What `said.txt` expects, by the fault's name."""
+def said(file: str = "said.txt") -> dict[str, list[str]]:
+    """What a file expects to be said, by the fault's name."""
     found: dict[str, list[str]] = {}
-    for line in Path(__file__).with_name("said.txt").read_text(encoding="utf-8").splitlines():
+    for line in Path(__file__).with_name(file).read_text(encoding="utf-8").splitlines():
         if line.startswith("== "):
             lines = found.setdefault(line[3:], [])
         elif line:

@@ -97,7 +97,8 @@ def _data(text: str, random: Random) -> str:
     elif change == 3:
         holder[key] = random.choice(([holder[key]], {"a": holder[key]}, str(holder[key])))
     elif change == 4 and isinstance(key, str) and len(key) > 1:
-        holder[misspelt(key, random)] = holder.pop(key)
+        name = random.choice((misspelt(key, random), misspelt(key, random), "two\nlines", "a.b[0]", "\x7f"))
+        holder[name] = holder.pop(key)
     else:
         other, there = random.choice(places)
         holder[key] = other[there]

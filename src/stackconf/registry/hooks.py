@@ -309,7 +309,8 @@ class OwnerHooks:
                 raise wrong(f"gave an Issue whose {problem}")
             if len(issues) == _MOST_ISSUES:
                 raise wrong(f"gave more than {_MOST_ISSUES} issues")
-            issues.append(issue if str(issue).isprintable() else _on_one_line(issue))
+            told = issue.message + issue.path + issue.hint
+            issues.append(issue if told.isprintable() else _on_one_line(issue))
         return issues
 
     def _validate_apart(

@@ -66,7 +66,8 @@ class Blame:
 
     def completed(self, issues: Iterable[Issue], config: BaseModel) -> list[Issue]:
         """A plugin's issues with the provider and the place they lack, and without its secrets."""
-        return self.scrubbed(map(self._completed, issues), config)
+        completed = map(self._completed, issues)
+        return self.scrubbed((each for each in completed if not self._is_of_failed(each)), config)
 
     def scrubbed(self, issues: Iterable[Issue], config: BaseModel | None = None) -> list[Issue]:
         """The issues without any secret of this provider in their words."""
@@ -92,6 +93,12 @@ class Blame:
                 if position is not None:
                     return position
         return self.stack.document.position(self.entry.path)
+
+    def _is_of_failed(self, issue: Issue) -> bool:
+        """Whether it is about a reference that could not be expanded, which the file's issues tell."""
+        path = undotted(issue.path.removeprefix("config").removeprefix("."))
+        given = value_at(self.stack_values, path) if path else None
+        return isinstance(given, EnvText) and given.failed and self._overlay_of(path) is None
 
     def _completed(self, issue: Issue) -> Issue:
         path = issue.path
