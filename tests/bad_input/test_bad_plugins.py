@@ -159,6 +159,18 @@ return Applied("x", undo=lambda: os.remove("applied"))"""
     assert not applied(here)
 
 
+PRINTS = """\
+print("noise of the plugin")
+return Applied("x", undo=lambda: None, check=lambda: print("noise of the check"))"""
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_what_a_plugin_prints_is_no_data(run, asynchronous):
+    ran = run(hook("apply_config", PRINTS, asynchronous=asynchronous), "apply", "--json")
+    assert ran.data["state"] == "applied"
+    assert {"noise of the plugin", "noise of the check"} <= set(ran.err.splitlines())
+
+
 TINY = """
 from pydantic import BaseModel
 from stackconf import ProviderType, hookimpl

@@ -7,8 +7,9 @@ Nothing heavy is imported here, and a command's module only when that command ru
 from __future__ import annotations
 
 import sys
+from _thread import get_ident
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TextIO, cast
 
 from stackconf._version import __version__
 
@@ -44,7 +45,29 @@ def _run(args: list[str]) -> int:
             stream.reconfigure(errors="backslashreplace")
     from stackconf.cli.options import Settings
 
-    return _guarded(args, Settings())
+    ours = sys.stdout
+    sys.stdout = cast("TextIO", _Ours(ours))
+    try:
+        return _guarded(args, Settings())
+    finally:
+        sys.stdout = ours
+
+
+class _Ours:
+    """Standard output for this thread; what plugins print, in theirs, is talk and goes to standard
+    error, so that data stays data.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._thread = get_ident()
+
+    def write(self, text: str) -> int:
+        """Write to one or the other."""
+        return (self._stream if get_ident() == self._thread else sys.stderr).write(text)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
 
 
 def _guarded(args: list[str], settings: Settings) -> int:
