@@ -36,7 +36,7 @@ PROVIDER_HOOKS = HOOKS[1:]
 _ARGUMENTS = re.compile(
     r"for hook '(?P<hook>\w+)'.*Argument\(s\) \{(?P<names>[^}]*)\} are declared", re.DOTALL
 )
-_SPECS = type("Hooks", (), {name: staticmethod(getattr(hookspecs, name)) for name in HOOKS})
+_SPECS = type("Hooks", (), {name: staticmethod(getattr(hookspecs, name)) for name in PROVIDER_HOOKS})
 _LEVELS = get_args(Level)
 _MOST_ISSUES = 1000
 """What one plugin may say about one provider; a hook may yield without end."""
