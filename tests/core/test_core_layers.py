@@ -145,6 +145,20 @@ def test_every_path_of_an_overlay_is_kept_or_reported_and_never_both(case):
         assert len(_leaf_paths(kept)) <= len(_leaf_paths(values))
 
 
+def test_an_item_of_a_list_of_which_nothing_is_left_keeps_its_place():
+    class Item(BaseModel):
+        name: str = user_field("")
+        secret_port: int = Field(0, json_schema_extra={"user_field": False})
+
+    class Config(BaseModel):
+        items: list[Item] = user_field([])
+
+    overlay = {"items": [{"secret_port": 1}, {"name": "b"}]}
+    kept, dropped = project(overlay, plan_of(Config))
+    assert kept == {"items": [{}, {"name": "b"}]}
+    assert [each.path for each in dropped] == [("items", 0, "secret_port")]
+
+
 def _leaf_paths(data: Any, above: tuple = ()) -> list[tuple]:
     if isinstance(data, dict) and data:
         return [path for key, value in data.items() for path in _leaf_paths(value, (*above, key))]

@@ -166,8 +166,10 @@ class _Projection:
         return [each for each in taken if each is not MISSING]
 
     def something(self, kept: dict[str, Any], given: Data, path: Path, *, allowed: bool) -> Any:
-        """The mapping, unless nothing of it is left; an empty one counts where it is the user's."""
-        if kept or (allowed and not given):
+        """The mapping, unless nothing of it is left. An empty one counts where it is the user's, and
+        an item of a list keeps its place.
+        """
+        if kept or (allowed and (not given or isinstance(path[-1], int))):
             return kept
         return MISSING if given else self.drop(path, _NOT_USERS)
 
