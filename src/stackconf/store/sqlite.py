@@ -306,7 +306,7 @@ def _prepare_folder(folder: Path) -> None:
     """The store's own folder keeps itself out of version control."""
     if folder.is_dir():
         return
-    folder.mkdir(parents=True, mode=0o700)
+    folder.mkdir(parents=True, mode=0o700, exist_ok=True)  # another process may make it just now
     (folder / ".gitignore").write_text("*\n", encoding="utf-8")
 
 
