@@ -79,11 +79,16 @@ class Report:
 
 @frozen
 class Progress:
-    """A step that begins or ends: `seconds` is `None` at its beginning."""
+    """A step that begins or ends: `seconds` is `None` at its beginning.
+
+    The provider is number `position` of `total`, from 1.
+    """
 
     provider: str
     step: StepName
     seconds: float | None = None
+    position: int = 0
+    total: int = 0
 
 
 Observer: TypeAlias = Callable[[Progress], None]
@@ -188,6 +193,11 @@ class Transaction:
         self._check(step, applied)
         return evolve(outcome, state="applied", detail=detail)
 
+    def _timed(self, step: Step, name: StepName) -> _Timed:
+        position = self._steps.index(step) + 1
+        begun = Progress(step.change.provider.key, name, None, position, len(self._steps))
+        return _Timed(self._observe, begun)
+
     def _clean(self, index: int, text: object) -> str:
         """A plugin's words as one line without the secrets of the provider that it was given."""
         step = self._steps[index]
@@ -198,7 +208,7 @@ class Transaction:
         hooks = step.hooks
         assert hooks is not None  # noqa: S101 (asked before)
         provider = step.change.provider
-        with _Timed(self._observe, provider.key, "apply"):
+        with self._timed(step, "apply"):
             try:
                 result = self._calls.call(lambda: hooks.apply_config(provider, step.config, step.previous))
             except _Late as error:
@@ -213,7 +223,7 @@ class Transaction:
     def _check(self, step: Step, applied: Applied) -> None:
         if applied.check is None:
             return
-        with _Timed(self._observe, step.change.provider.key, "check"):
+        with self._timed(step, "check"):
             wrong = self._guarded(applied.check)
         if wrong is not None:
             raise _Unhealthy(f"check failed: {wrong}")
@@ -231,7 +241,7 @@ class Transaction:
         if done.applied.undo is None:
             problem = "its plugin gave no undo"
         else:
-            with _Timed(self._observe, outcome.provider, "undo"):
+            with self._timed(self._steps[done.index], "undo"):
                 problem = self._guarded(done.applied.undo, result_is_problem=False) or ""
         if problem:
             text = f"undo failed: {self._clean(done.index, problem)}"
@@ -273,15 +283,15 @@ def _tolerant(observer: Observer | None) -> Observer:
 class _Timed:
     """Tells the observer when a step begins and how long it took."""
 
-    def __init__(self, observe: Observer, provider: str, step: StepName) -> None:
-        self._observe, self._provider, self._step = observe, provider, step
+    def __init__(self, observe: Observer, begun: Progress) -> None:
+        self._observe, self._begun = observe, begun
 
     def __enter__(self) -> None:
         self._started = monotonic()
-        self._observe(Progress(self._provider, self._step))
+        self._observe(self._begun)
 
     def __exit__(self, *_: object) -> None:
-        self._observe(Progress(self._provider, self._step, monotonic() - self._started))
+        self._observe(evolve(self._begun, seconds=monotonic() - self._started))
 
 
 class _Calls:

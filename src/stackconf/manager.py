@@ -198,7 +198,7 @@ class Manager:
         revision = store.read()
         resolution = self.resolve(self.overlays(revision.state))
         applied = store.applied()
-        return make_plan(
+        made = make_plan(
             resolution.providers,
             applied,
             digest=digester(store.digest_key()),
@@ -212,6 +212,7 @@ class Manager:
                 if key not in self._entries
             },
         )
+        return evolve(made, hardware=self.hardware)
 
     def _needs(self, provider: Provider) -> tuple[str, ...]:
         owned = self.registry.find(provider.api, provider.provider_type)

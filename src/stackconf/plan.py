@@ -8,11 +8,12 @@ Secrets stand in it as keyed digests, enough to see *that* one changed and never
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from stackconf.redact import REDACTED, redact_text
 from stackconf.resolve.layers import Path, value_at
@@ -23,6 +24,7 @@ from stackconf.types import Issue, LayerName, Provider, UpdateClass
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from stackconf.hardware.facts import Hardware
     from stackconf.resolve.resolve import Resolved
     from stackconf.stackfile.model import StackFile
 
@@ -55,6 +57,9 @@ class ProviderChange:
 
     `update` is the costliest update class among its fields. A joining provider lists every field
     that some layer set; what the class itself gives is counted in `class_defaults`.
+
+    `target` and `base` are keyed digests of all that it would have and of all that it has, secrets
+    included (see `mark`); empty where it leaves, or where nothing is applied.
     """
 
     provider: Provider
@@ -62,11 +67,16 @@ class ProviderChange:
     update: UpdateClass
     fields: tuple[FieldChange, ...] = ()
     class_defaults: int = 0
+    target: str = ""
+    base: str = ""
 
 
 @frozen
 class Plan:
-    """Everything that an apply would do, in the order in which it would."""
+    """Everything that an apply would do, in the order in which it would.
+
+    `hardware` are the facts behind the fingerprint, to say which of them moved.
+    """
 
     base_revision: int
     stack_digest: str
@@ -74,6 +84,7 @@ class Plan:
     changes: tuple[ProviderChange, ...] = ()
     unchanged: tuple[str, ...] = ()
     issues: tuple[Issue, ...] = ()
+    hardware: Hardware | None = field(default=None, eq=False, repr=False)
 
     @property
     def errors(self) -> tuple[Issue, ...]:
@@ -103,6 +114,20 @@ def digester(key: bytes) -> Digest:
         return hashlib.blake2b(secret.encode(), key=key, digest_size=16).hexdigest()
 
     return digest
+
+
+def mark(provider: Provider, snapshot: Snapshot, digest: Digest) -> str:
+    """A keyed digest of a provider's whole snapshot, in which secrets are keyed digests already.
+
+    >>> one = Provider("inference", "one", "remote::acme")
+    >>> digest = digester(b"key")
+    >>> mark(one, {"a": 1, "b": 2}, digest) == mark(one, {"b": 2, "a": 1}, digest)
+    True
+    >>> mark(one, {"a": 1}, digest) == mark(one, {"a": True}, digest)
+    False
+    """
+    whole = json.dumps([provider.provider_type, snapshot], sort_keys=True, separators=(",", ":"))
+    return digest(f"snapshot:{whole}")
 
 
 def snapshot(resolved: Resolved, digest: Digest) -> Snapshot:
@@ -197,19 +222,22 @@ def make_plan(
         base_revision,
         stack.digest if stack else "",
         hardware_fingerprint,
-        (*_with_replaced(ordered, applied), *_leaving(resolved, applied, leaving_needs or {})),
+        (
+            *_with_replaced(ordered, applied, digest),
+            *_leaving(resolved, applied, leaving_needs or {}, digest),
+        ),
         tuple(unchanged),
         (*issues, *cycle),
     )
 
 
 def _with_replaced(
-    ordered: Sequence[ProviderChange], applied: Mapping[str, AppliedRecord]
+    ordered: Sequence[ProviderChange], applied: Mapping[str, AppliedRecord], digest: Digest
 ) -> Iterator[ProviderChange]:
     for change in ordered:
         record = applied.get(change.provider.key)
         if record is not None and record.provider != change.provider:
-            yield ProviderChange(record.provider, "leave", "restart")
+            yield _left(record, digest)
         yield change
 
 
@@ -217,13 +245,20 @@ def _leaving(
     resolved: Mapping[str, Resolved],
     applied: Mapping[str, AppliedRecord],
     needs: Mapping[str, Sequence[str]],
+    digest: Digest,
 ) -> list[ProviderChange]:
     """Those that are applied and no longer in the stack, each before those it depends on."""
-    gone = {key: record.provider for key, record in applied.items() if key not in resolved}
-    graph = {provider.api: dict.fromkeys(needs.get(key, ())) for key, provider in gone.items()}
+    gone = {key: record for key, record in applied.items() if key not in resolved}
+    graph = {record.provider.api: dict.fromkeys(needs.get(key, ())) for key, record in gone.items()}
     rank = {api: number for number, api in enumerate(_sorted_apis(graph) or ())}
-    ordered = sorted(gone.values(), key=lambda provider: -rank.get(provider.api, 0))
-    return [ProviderChange(provider, "leave", "restart") for provider in ordered]
+    ordered = sorted(gone.values(), key=lambda record: -rank.get(record.provider.api, 0))
+    return [_left(record, digest) for record in ordered]
+
+
+def _left(record: AppliedRecord, digest: Digest) -> ProviderChange:
+    return ProviderChange(
+        record.provider, "leave", "restart", base=mark(record.provider, record.snapshot, digest)
+    )
 
 
 def _change_of(
@@ -231,17 +266,19 @@ def _change_of(
 ) -> ProviderChange | None:
     if record is not None and record.provider.provider_type != resolved.provider.provider_type:
         record = None
-    if record is None:
-        return _joining(resolved, stack)
-    if UNKNOWN in record.snapshot:
-        return evolve(_joining(resolved, stack), kind="change")
     now = snapshot(resolved, digest)
-    if now == record.snapshot:
+    if record is not None and now == record.snapshot:
         return None
+    target = mark(resolved.provider, now, digest)
+    if record is None:
+        return evolve(_joining(resolved, stack), target=target)
+    base = mark(record.provider, record.snapshot, digest)
+    if UNKNOWN in record.snapshot:
+        return evolve(_joining(resolved, stack), kind="change", target=target, base=base)
     paths = [path for path in _paths(record.snapshot, now) if _at(record.snapshot, path) != _at(now, path)]
     told = Origins(resolved, stack)
     fields = tuple(_field_change(told, path, record.snapshot, now) for path in paths)
-    return ProviderChange(resolved.provider, "change", _costliest(fields), fields)
+    return ProviderChange(resolved.provider, "change", _costliest(fields), fields, target=target, base=base)
 
 
 def _joining(resolved: Resolved, stack: StackFile | None) -> ProviderChange:
