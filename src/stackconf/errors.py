@@ -100,7 +100,11 @@ class Conflict(StoreError):
 
 
 class StalePlan(StackconfError):
-    """What the plan was made from has moved since."""
+    """What the plan was made from has moved since. `moved` says what, one line each."""
+
+    def __init__(self, moved: Sequence[str]) -> None:
+        self.moved = tuple(moved)
+        super().__init__(f"the plan is stale: {'; '.join(moved)}; plan again")
 
 
 class Sealed(StackconfError):

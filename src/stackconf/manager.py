@@ -14,7 +14,7 @@ from attrs import evolve, field, frozen
 from stackconf.apply import Observer, Outcome, Report, Step, Transaction
 from stackconf.deadline import hook_seconds, map_with_deadline
 from stackconf.detectors import detectors_of
-from stackconf.errors import ApplyError, InvalidConfig, PluginLoadError, StalePlan
+from stackconf.errors import ApplyError, InvalidConfig, PluginLoadError
 from stackconf.plan import (
     UNKNOWN,
     AppliedRecord,
@@ -233,13 +233,15 @@ class Manager:
         when the given plan is not what would be planned now, and `ApplyError` (with the report)
         when a provider failed and the rest was rolled back.
         """
+        if plan is not None and plan.errors:
+            raise _refused(plan)
         now = self.plan(store)
         if plan is not None:
-            _refuse_stale(plan, now)
+            from stackconf.stale import refuse_stale
+
+            refuse_stale(plan, now, store, digester(store.digest_key()))
         if now.errors:
-            count = len(now.errors)
-            noun = "error" if count == 1 else "errors"
-            raise InvalidConfig(f"nothing was applied: {count} {noun} in the configuration", now.issues)
+            raise _refused(now)
         if not now.changes:
             return Report("nothing", revision=now.base_revision)
         return self._apply(store, now, require_healthy=require_healthy, actor=actor, observer=observer)
@@ -458,18 +460,10 @@ def _records(
     return records, [key for key in left if key not in records]
 
 
-def _refuse_stale(given: Plan, now: Plan) -> None:
-    moved = []
-    if given.base_revision != now.base_revision:
-        moved.append(f"the revision moved from {given.base_revision} to {now.base_revision}")
-    if given.stack_digest != now.stack_digest:
-        moved.append("the stack file changed")
-    if given.hardware_fingerprint != now.hardware_fingerprint:
-        moved.append("the hardware changed")
-    if not moved and given.changes != now.changes:
-        moved.append("what is applied, or the environment, changed")
-    if moved:
-        raise StalePlan(f"the plan is stale: {', '.join(moved)}; plan again")
+def _refused(plan: Plan) -> InvalidConfig:
+    count = len(plan.errors)
+    noun = "error" if count == 1 else "errors"
+    return InvalidConfig(f"nothing was applied: {count} {noun} in the configuration", plan.issues)
 
 
 def _failure(report: Report) -> str:

@@ -168,6 +168,46 @@ class Stack:
         """What an apply would change now."""
         return self.manager.plan(self.store)
 
+    def write_plan(self, path: str | os.PathLike[str], *, actor: str | None = None) -> Plan:
+        """Write what an apply would change now to a file, for `read_plan`, and return it.
+
+        The store is made if there is none: a plan is for one store. The file holds no secret, is
+        readable by its owner only, and is written whole or not at all. Raises `InvalidConfig`, and
+        writes nothing, when the configuration has errors or the file cannot be written.
+        """
+        from datetime import UTC, datetime
+
+        from stackconf.planfile import PlanFile, store_id, write_plan
+
+        self.store.ensure()
+        plan = self.plan()
+        if plan.errors:
+            raise InvalidConfig("the plan was not written: the configuration has errors", plan.issues)
+        at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        store = store_id(self.store.digest_key())
+        write_plan(path, PlanFile(plan, self._name, store, at, actor or current_actor()))
+        return plan
+
+    def read_plan(self, path: str | os.PathLike[str]) -> Plan:
+        """The plan in a file, for `apply`, which refuses it if anything moved since.
+
+        Raises `InvalidConfig` when it is no such file, was changed, or is another stack's.
+        """
+        from stackconf.planfile import read_plan, store_id
+
+        file = read_plan(path)
+        name = os.fsdecode(path)
+        if file.stack != self._name:
+            raise InvalidConfig(f"{name} is a plan for {file.stack}, not for {self._name}")
+        if file.store != store_id(self.store.digest_key()):
+            problem = f"{name} is a plan for another {self._name}, which has another store than this one"
+            raise InvalidConfig(f"{problem}; plan again with this one")
+        return file.plan
+
+    @property
+    def _name(self) -> str:
+        return Path(self.file.name).name
+
     def apply(
         self,
         plan: Plan | None = None,

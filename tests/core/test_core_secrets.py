@@ -10,7 +10,7 @@ import pytest
 from core_kit import Owner, effective, lines, one, open_stack, overlay
 from pydantic import BaseModel, Field, SecretBytes, SecretStr
 
-from stackconf import Applied, InvalidConfig, user_field
+from stackconf import Applied, InvalidConfig, StalePlan, user_field
 from stackconf.redact import REDACTED, redact_free, redact_text
 from stackconf.resolve.resolve import Overlay
 
@@ -96,7 +96,9 @@ def test_a_secret_of_the_stack_file_comes_out_nowhere(tmp_path):
         is_clean(stack.explain("acme"))
         plan = stack.plan()
         is_clean(plan)
-        report = stack.apply(plan)
+        stack.write_plan(tmp_path / "plan.json")
+        assert CANARY.encode() not in files_of(tmp_path)
+        report = stack.apply(stack.read_plan(tmp_path / "plan.json"))
         is_clean(report)
         for thing in (
             stack.resolution,
@@ -121,6 +123,14 @@ def test_a_secret_of_the_stack_file_comes_out_nowhere(tmp_path):
         assert "canary4712" not in text
         is_clean(text)
         assert len(plan.changes[0].fields) >= 14  # that it changed is told
+        stack.write_plan(tmp_path / "plan.json")
+        assert b"canary471" not in files_of(tmp_path)
+    with open_stack(
+        tmp_path, one(json.loads(json.dumps(FULL).replace(CANARY, "canary4713"))), owner
+    ) as stack:
+        with pytest.raises(StalePlan) as caught:
+            stack.apply(stack.read_plan(tmp_path / "plan.json"))
+        assert "canary471" not in str(caught.value)
 
 
 def test_a_secret_of_the_environment_comes_out_nowhere(tmp_path):
@@ -130,6 +140,7 @@ def test_a_secret_of_the_environment_comes_out_nowhere(tmp_path):
         told = stack.explain("acme", "api_key") + stack.explain("acme", "token")
         assert [each.value for each in told] == [REDACTED, REDACTED]
         assert [each.reason for each in told] == ["from ${env.KEY}", "from ${env.KEY:=...}"]
+        stack.write_plan(tmp_path / "plan.json")
         for thing in (stack.explain("acme"), stack.plan(), stack.effective(), stack.file, stack.apply()):
             is_clean(thing)
         assert CANARY.encode() not in files_of(tmp_path)
@@ -195,6 +206,7 @@ def test_a_reference_is_kept_as_one_and_resolved_where_it_is_applied(tmp_path, m
         assert now.several[0].passphrase == now.maps["one"].passphrase == CANARY
         (told,) = stack.explain("acme", "api_key")
         assert (told.value, told.layer, told.reason) == (REDACTED, "overlay", "from ${env.ACME_KEY}")
+        stack.write_plan(tmp_path / "plan.json")
         stack.apply()
         for thing in (registered, stack.resolution, stack.explain("acme"), stack.plan(), stack.effective()):
             is_clean(thing)

@@ -31,11 +31,15 @@ _STEPS = {"apply": "applying", "check": "checking", "undo": "taking back"}
 
 
 @click.command("apply", cls=Command)
+@click.argument("plan", metavar="[PLAN]", required=False, type=click.Path())
 @click.option("--require-healthy", is_flag=True, help="A provider that cannot be reached is a failure.")
 @stack_options
 @pass_settings
-def apply(settings: Settings, *, require_healthy: bool) -> int:
+def apply(settings: Settings, *, plan: str | None, require_healthy: bool) -> int:
     """Make the running providers match the plan, all or nothing.
+
+    PLAN is a file that `stackconf plan -o` wrote. Exactly it is applied, or nothing if anything
+    moved since. Without one, the plan is made now.
 
     A provider that fails takes back what was applied before it. One that cannot be reached is
     pending: the rest goes on, and the next apply tries it again. `stackconf plan` shows what
@@ -43,11 +47,13 @@ def apply(settings: Settings, *, require_healthy: bool) -> int:
     """
     with opened(settings) as stack:
         with waiting(settings, "planning"):
-            made = stack.plan()
+            made = stack.plan() if plan is None else stack.read_plan(plan)
         if not made.errors:
             show_issues(settings, [issue for issue in made.issues if not is_unmanaged(issue)])
             if made.changes:
-                err(settings).line(f"{stack.file.name}, revision {made.base_revision}: {summary(made)}")
+                source = f"{plan} for " if plan else ""
+                head = f"{source}{stack.file.name}, revision {made.base_revision}"
+                err(settings).line(f"{head}: {summary(made)}")
         report = _applied(settings, stack, made, require_healthy=require_healthy)
     if report is None:
         if settings.json:

@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING, Any, cast
 
 from stackconf.cli.output import emit_json, err, show_issues
-from stackconf.errors import ApplyError, InvalidConfig, StackconfError
+from stackconf.errors import ApplyError, InvalidConfig, StackconfError, StalePlan
 
 if TYPE_CHECKING:
     import click
@@ -63,6 +63,8 @@ def expected(error: StackconfError, settings: Settings) -> int:
         data: dict[str, Any] = {"error": message, "issues": [issue_data(issue) for issue in issues]}
         if isinstance(error, ApplyError):
             data["report"] = report_data(cast("Report", error.report))
+        if isinstance(error, StalePlan):
+            data["moved"] = [*error.moved]
         emit_json(data)
     screen = err(settings)
     if not any(_says(issue, message) for issue in issues[:1]):

@@ -16,6 +16,7 @@ from stackconf.cli.output import (
     Screen,
     display_width,
     emit_json,
+    err,
     out,
     plural,
     show_issues,
@@ -36,27 +37,35 @@ _SIGNS = {
 
 
 @click.command("plan", cls=Command)
+@click.option(
+    "-o", "--out", "out_file", metavar="FILE", type=click.Path(), help="Write it for `stackconf apply FILE`."
+)
 @click.option("--exit-code", is_flag=True, help="Exit with 3 when something would change.")
 @stack_options
 @pass_settings
-def plan(settings: Settings, *, exit_code: bool) -> int:
+def plan(settings: Settings, *, out_file: str | None, exit_code: bool) -> int:
     """Show what an apply would change: `+` joins, `~` changes, `-` leaves.
 
     Each field shows its value (or `before -> after` and what that costs the running provider),
     the layer and source that give it, and for a hardware default the reason.
     """
     with opened(settings) as stack, waiting(settings, "planning"):
-        made = stack.plan()
+        made = stack.plan() if out_file is None else stack.write_plan(out_file)
         name = str(stack.file.name)
     if settings.json:
         from stackconf.cli.shapes import plan_data
 
-        emit_json({**plan_data(made), "summary": counts(made)})
+        written = {} if out_file is None else {"file": out_file}
+        emit_json({**plan_data(made), "summary": counts(made), **written})
         wrong = show_issues(settings, made.issues)
     else:
         unmanaged = [issue for issue in made.issues if is_unmanaged(issue)]
         wrong = show_issues(settings, [issue for issue in made.issues if issue not in unmanaged])
         _Diff(out(settings), verbose=settings.verbose).show(name, made, unmanaged)
+    if out_file is not None:
+        err(settings).note(
+            "hint", f"written to {out_file}; `stackconf apply {out_file}` applies exactly this"
+        )
     if wrong:
         return ERROR
     return CHANGES if exit_code and made.changes else 0

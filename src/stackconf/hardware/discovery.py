@@ -109,11 +109,12 @@ def fingerprint(hardware: Hardware) -> str:
 
     from stackconf.hardware.codec import to_dict
 
-    told = to_dict(_static(hardware))
+    told = to_dict(static(hardware))
     return hashlib.sha256(json.dumps(told, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def _static(hardware: Hardware) -> Hardware:
+def static(hardware: Hardware) -> Hardware:
+    """The facts that count for the fingerprint, the others unknown."""
     nodes = hardware.cpu.numa
     return evolve(
         hardware,

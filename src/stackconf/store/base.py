@@ -120,6 +120,10 @@ class Store(Protocol):
         """How the last attempt left each provider."""
         ...
 
+    def ensure(self) -> None:
+        """Make the store if there is none, so that its digest key is the one it will keep."""
+        ...
+
     def digest_key(self) -> bytes:
         """The random key of this store's secret digests."""
         ...

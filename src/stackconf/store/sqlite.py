@@ -189,6 +189,11 @@ class SqliteStore:
             rows = db.execute("SELECT provider, state, attempt, revision, error, at FROM status")
             return {row[0]: Status(*row) for row in rows}
 
+    def ensure(self) -> None:
+        """Make the file if there is none, and in it the key of the digests."""
+        with self._lock, self._failures():
+            self._connected(create=True)
+
     def digest_key(self) -> bytes:
         """The random key of this store's secret digests; a passing one where there is no store."""
         with self._reading() as db:
