@@ -163,7 +163,8 @@ class Manager:
 
     def resolve(self, overlays: Overlays | None = None) -> Resolution:
         """The stack under these overlays. Only providers whose overlays changed are resolved
-        again; with nothing changed the answer is the last one.
+        again; with nothing changed the answer is the last one. In a sealed stack none of them counts,
+        and each is reported.
         """
         overlays = overlays or {}
         last = self._last
@@ -174,11 +175,18 @@ class Manager:
             if not changed:
                 return last
             keys = [key for key in changed if key in self._entries]
-        fresh = self._resolve(keys, overlays)
+        fresh = self._resolve(keys, {} if self.stack.sealed else overlays)
         providers = dict(last.providers) if last is not None else {}
         providers.update(zip(keys, fresh, strict=True))
         self._last = Resolution(providers, self.stack, overlays, self._unmatched(overlays))
         return self._last
+
+    def resolve_files(self) -> Resolution:
+        """What the file, the hardware and the classes alone say, without remembering it."""
+        keys = self.provider_keys()
+        return Resolution(
+            dict(zip(keys, self._resolve(keys, {}), strict=True)), self.stack, {}, self._unmatched({})
+        )
 
     def resolve_one(self, key: str, overlays: tuple[Overlay, ...]) -> Resolved:
         """One provider under other overlays, without remembering it."""
@@ -405,6 +413,8 @@ class Manager:
     def _unmatched(self, overlays: Overlays) -> tuple[Issue, ...]:
         if self._misspelt is None:
             self._misspelt = tuple(self._misspelt_apis())
+        if self.stack.sealed:
+            return self._misspelt + tuple(self._sealed_out(overlays))
         strangers = overlays.keys() - self._entries.keys()
         return self._misspelt + tuple(
             Issue(
@@ -417,6 +427,26 @@ class Manager:
             for key in sorted(strangers)
             for overlay in overlays[key]
         )
+
+    def _sealed_out(self, overlays: Overlays) -> list[Issue]:
+        """The configurations that were assigned before the stack was sealed."""
+        assigned: dict[tuple[str, int], list[str]] = {}
+        for key, listed in overlays.items():
+            for overlay in listed:
+                assigned.setdefault((overlay.name, overlay.revision), []).append(key)
+        where = self.stack.document.position(("stackconf", "sealed"))
+        hint = f"put what it sets into {self.stack.name}, or remove `sealed`"
+        return [
+            Issue(
+                f"configuration `{name}` (revision {revision}) does not count: the stack is sealed;"
+                f" it is for {', '.join(keys)}",
+                level="ignored",
+                code="sealed-stack",
+                hint=hint,
+                where=where,
+            )
+            for (name, revision), keys in assigned.items()
+        ]
 
 
 def discover_with(registry: Registry, *, deadline: float | None = None) -> Hardware:

@@ -441,9 +441,12 @@ class Configurations:
         draft.check(state)
 
     def _refuse_sealed(self) -> None:
-        if self._stack.file.settings.get("sealed"):
-            name = self._stack.file.name
-            raise Sealed(f"the stack is sealed: {name} is its only truth; change it there")
+        file = self._stack.file
+        if not file.sealed:
+            return
+        if "sealed" not in file.settings:
+            raise Sealed(f"`sealed` in {file.name} cannot be read, which counts as sealed; mend it there")
+        raise Sealed(f"the stack is sealed: {file.name} is its only truth; change it there")
 
 
 class _Draft:

@@ -363,6 +363,40 @@ def test_a_sealed_stack_refuses_every_change_and_can_be_read(tmp_path):
         assert stack.apply().state == "applied"
 
 
+def test_what_was_assigned_before_sealing_does_not_count_and_is_said(tmp_path):
+    with open_stack(tmp_path, one({"url": "http://file"}), Owner(Config)) as stack:
+        stack.configurations.register(overlay({"url": "http://mine"}), name="mine")
+        stack.configurations.register(overlay({"port": 7}), name="shelved", assign=False)
+        stack.apply()
+    text = yaml.safe_dump({**one({"url": "http://file"}), "stackconf": {"sealed": True}})
+    with open_stack(tmp_path, text, Owner(Config)) as stack:
+        (issue,) = stack.issues
+        assert (issue.level, issue.code) == ("ignored", "sealed-stack")
+        assert "configuration `mine` (revision 1) does not count: the stack is sealed" in str(issue)
+        assert effective(stack).url == "http://file"
+        (change,) = stack.plan().changes
+        assert [(each.path, each.before, each.after) for each in change.fields] == [
+            ("url", "http://mine", "http://file")
+        ]
+        assert stack.apply().state == "applied"
+        assert not stack.plan()
+    with open_stack(tmp_path, one({"url": "http://file"}), Owner(Config)) as stack:
+        assert effective(stack).url == "http://mine"  # it was kept, not lost
+
+
+@pytest.mark.parametrize("sealed", ["maybe", "1", "null", "[true]", "'yes'", "${env.SEALED}"])
+def test_a_sealed_that_cannot_be_read_is_an_error_and_seals(tmp_path, sealed):
+    text = yaml.safe_dump(one()) + f"stackconf:\n  sealed: {sealed}\n"
+    with open_stack(tmp_path, text, Owner(Config)) as stack:
+        (issue,) = stack.issues
+        assert issue.level == "error"
+        assert str(issue.where).endswith(":7:11")
+        with pytest.raises(Sealed, match=r"`sealed` in .* cannot be read, which counts as sealed; mend it"):
+            stack.configurations.register(URL)
+        with pytest.raises(InvalidConfig):
+            stack.apply()
+
+
 def test_a_configuration_for_a_provider_that_left_the_stack_is_said_and_harms_nobody(tmp_path):
     data = one()
     data["providers"]["inference"].append(one_entry(provider_id="other"))

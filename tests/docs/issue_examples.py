@@ -94,7 +94,7 @@ def _renamed(issue: Issue, file: str) -> Issue:
 
     where = issue.where and evolve(issue.where, file=issue.where.file.replace(file, "stack.yaml"))
     message = issue.message.replace(file, "stack.yaml")
-    return evolve(issue, where=where, message=message)
+    return evolve(issue, where=where, message=message, hint=issue.hint.replace(file, "stack.yaml"))
 
 
 def case(code: str, text: str | bytes, **options: Any) -> None:
@@ -221,6 +221,19 @@ def _left_behind() -> list[Issue]:
     return issues
 
 
+def _sealed_later() -> list[Issue]:
+    with TemporaryDirectory() as folder:
+        file = Path(folder, "stack.yaml")
+        for text in (provider(), provider() + "stackconf: {sealed: true}\n"):
+            file.write_text(text, encoding="utf-8")
+            registry = Registry(files=[ACME], entry_points=False)
+            with Stack.open(file, registry=registry, hardware=no_hardware(), environ={}) as stack:
+                if not stack.file.sealed:
+                    stack.configurations.register(users({"threads": 2}))
+                issues = [_renamed(issue, str(file)) for issue in stack.issues]
+    return issues
+
+
 case(
     "stack-invalid",
     provider() + "  - provider_id: b\n    provider_type: remote::acme\n    config: {urll: x}\n",
@@ -228,6 +241,7 @@ case(
 )
 CASES["unreadable-file"] = _missing_file
 CASES["no-provider"] = _left_behind
+CASES["sealed-stack"] = _sealed_later
 
 
 def line_of(code: str) -> str:

@@ -153,6 +153,14 @@ class StackFile:
         return self.document.digest
 
     @property
+    def sealed(self) -> bool:
+        """Whether this file is the stack's only truth. A `sealed` that cannot be read counts as one
+        that is set.
+        """
+        section = self.document.data.get(SECTION)
+        return bool(self.settings.get("sealed", isinstance(section, dict) and "sealed" in section))
+
+    @property
     def errors(self) -> tuple[Issue, ...]:
         """The issues that keep this file from being applied."""
         return tuple(issue for issue in self.issues if issue.level == "error")
