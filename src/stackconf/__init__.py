@@ -11,6 +11,7 @@ from stackconf._version import __version__
 
 if TYPE_CHECKING:
     from stackconf.errors import (
+        ApplyBusy,
         ApplyError,
         Conflict,
         HookError,
@@ -46,6 +47,7 @@ _HOME = {
     "API_VERSION": "hookspecs",
     "Accelerator": "hardware.facts",
     "Applied": "types",
+    "ApplyBusy": "errors",
     "ApplyError": "errors",
     "Because": "types",
     "Conflict": "errors",
@@ -86,6 +88,7 @@ __all__ = [
     "API_VERSION",
     "Accelerator",
     "Applied",
+    "ApplyBusy",
     "ApplyError",
     "Because",
     "Conflict",

@@ -1,8 +1,12 @@
 """All or nothing: apply providers one after another, undo in reverse when one fails.
 
-Nothing here knows the store; the manager writes the attempt down before and the outcome after.
-A provider that cannot be reached has rejected nothing: it is `pending` and the rest goes on,
-unless the caller requires every provider to be healthy.
+Nothing here knows the store: a `Journal` writes down what is about to be touched. A provider that
+cannot be reached has rejected nothing: it is `pending` and the rest goes on, unless the caller
+requires every provider to be healthy.
+
+A provider is taken back by its plugin's own `undo`. Where there is none, or where nobody knew what
+the provider ran with (an earlier apply was killed), its `apply_config` is called the other way
+round, with what it had before. Either way it is asked afterwards whether it is healthy.
 """
 
 from __future__ import annotations
@@ -12,12 +16,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from threading import Thread
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
-from attrs import define, evolve, field, frozen
+from attrs import evolve, field, frozen
 
 from stackconf.deadline import seconds_from
-from stackconf.errors import HookError
+from stackconf.errors import HookError, StoreError
 from stackconf.redact import described, scrubbed
 from stackconf.resolve.render import secrets_in
 from stackconf.types import Applied
@@ -42,13 +46,50 @@ APPLY_SECONDS = 300.0
 
 
 @frozen(eq=False)
+class Before:
+    """What a provider had before its turn, for the way back.
+
+    `config` is `None` where it did not run. `certain` is false where nobody knows what runs now, so
+    that `config` is only what is last known. `problem` says why `config` could not be rebuilt.
+    """
+
+    config: BaseModel | None = field(default=None, repr=False)
+    certain: bool = True
+    problem: str = ""
+
+
+@frozen(eq=False)
 class Step:
-    """One provider's turn: its change, the hooks that make it, and the configurations."""
+    """One provider's turn: its change, the hooks that make it, and the configurations.
+
+    `previous` is what its hook is told to have run before.
+    """
 
     change: ProviderChange
     hooks: OwnerHooks | None
     config: BaseModel | None = field(repr=False)
     previous: BaseModel | None = field(repr=False)
+    before: Before = field(factory=Before)
+
+
+class Journal(Protocol):
+    """Where an apply writes down what it is about to do. Each returns when that is durable."""
+
+    def touch(self, position: int) -> None:
+        """The step at a position begins. Raises `StoreError`; then nothing is touched."""
+        ...
+
+    def undo(self) -> None:
+        """The steps that began are about to be taken back. Raises `StoreError`."""
+        ...
+
+
+class _NoJournal:
+    def touch(self, position: int) -> None:
+        """Write nothing down."""
+
+    def undo(self) -> None:
+        """Write nothing down."""
 
 
 @frozen
@@ -65,12 +106,16 @@ class Outcome:
 
 @frozen
 class Report:
-    """How an apply went, provider by provider in the order of the plan."""
+    """How an apply went, provider by provider in the order of the plan.
+
+    `took_over` is the number of the attempt that was cut off before this one, or 0.
+    """
 
     state: Literal["applied", "pending", "failed", "nothing"]
     outcomes: tuple[Outcome, ...] = ()
     revision: int = 0
     attempt: int = 0
+    took_over: int = 0
 
     def of(self, state: State) -> tuple[Outcome, ...]:
         """The outcomes in one state."""
@@ -92,14 +137,6 @@ class Progress:
 
 
 Observer: TypeAlias = Callable[[Progress], None]
-
-
-@define
-class _Done:
-    """A provider that was applied, and how to take it back."""
-
-    index: int
-    applied: Applied
 
 
 class _Late(Exception):
@@ -133,13 +170,17 @@ class Transaction:
         require_healthy: bool = False,
         seconds: float | None = None,
         observer: Observer | None = None,
+        journal: Journal | None = None,
     ) -> None:
         self._steps = steps
+        self._journal = journal or _NoJournal()
         self._require_healthy = require_healthy
         self._seconds = apply_seconds() if seconds is None else seconds
         self._observe = _tolerant(observer)
         self._calls = _Calls(self._seconds)
-        self._done: list[_Done] = []
+        self._done: dict[int, Applied] = {}
+        self.brought_back: set[int] = set()
+        """The positions of the steps that have again what they had before."""
         self._outcomes = [
             Outcome(step.change.provider.key, step.change.kind, "not_attempted") for step in steps
         ]
@@ -159,8 +200,9 @@ class Transaction:
         for index, step in enumerate(self._steps):
             started = monotonic()
             try:
+                self._journal.touch(index)
                 outcome = self._apply(index, step)
-            except (HookError, _Unhealthy) as error:
+            except (HookError, StoreError, _Unhealthy) as error:
                 self._fail(index, "failed", str(error), monotonic() - started)
                 return self.report("failed")
             except _Lost as error:
@@ -178,10 +220,12 @@ class Transaction:
     def _apply(self, index: int, step: Step) -> Outcome:
         outcome = self._outcomes[index]
         if step.hooks is None or not step.hooks.implements("apply_config"):
-            self._done.append(_Done(index, Applied(undo=_nothing)))
+            self._done[index] = Applied(undo=_nothing)
             gone = "no installed plugin owns its type any more; forgotten"
             detail = gone if step.hooks is None else "its plugin has nothing to apply; recorded"
             return evolve(outcome, state="applied", detail=detail)
+        if step.change.kind == "restore" and step.before.problem:
+            raise _Unhealthy(step.before.problem)
         applied = self._call_hook(step)
         detail = self._clean(index, applied.detail)
         if applied.pending is not None:
@@ -189,7 +233,7 @@ class Transaction:
             if self._require_healthy:
                 raise _Unhealthy(f"not healthy: {reason}")
             return evolve(outcome, state="pending", detail=detail, error=reason)
-        self._done.append(_Done(index, applied))
+        self._done[index] = applied
         self._check(step, applied)
         return evolve(outcome, state="applied", detail=detail)
 
@@ -231,33 +275,83 @@ class Transaction:
     def _fail(self, index: int, state: State, error: str, seconds: float) -> None:
         failed = self._outcomes[index]
         self._outcomes[index] = evolve(failed, state=state, error=self._clean(index, error), seconds=seconds)
-        while self._done:
-            self._undo(self._done.pop(), index)
+        lost = {index} if state == "unknown" else set()
+        back = [
+            each
+            for each, step in enumerate(self._steps)
+            if (each in self._done or not step.before.certain) and each not in lost
+        ]
+        if not back:
+            return
+        with suppress(StoreError):  # what was touched is written down; that is what has to be repaired
+            self._journal.undo()
+        for each in reversed(back):
+            self._undo(each, index)
 
-    def _undo(self, done: _Done, failed: int) -> None:
-        outcome = self._outcomes[done.index]
+    def _undo(self, index: int, failed: int) -> None:
+        outcome = self._outcomes[index]
         # Until the undo is back, nobody can say what the provider runs with; the user may interrupt it.
-        self._outcomes[done.index] = _lost(outcome, "undo was interrupted")
-        if done.applied.undo is None:
-            problem = "its plugin gave no undo"
-        else:
-            with self._timed(self._steps[done.index], "undo"):
-                problem = self._guarded(done.applied.undo, result_is_problem=False) or ""
+        self._outcomes[index] = _lost(outcome, "undo was interrupted")
+        with self._timed(self._steps[index], "undo"):
+            problem = self._taken_back(index)
         if problem:
-            text = f"undo failed: {self._clean(done.index, problem)}"
-            self._outcomes[done.index] = _lost(outcome, text)
+            text = f"undo failed: {self._clean(index, problem)}"
+            self._outcomes[index] = _lost(outcome, text)
         else:
-            state: State = "failed" if done.index == failed else "rolled_back"
-            self._outcomes[done.index] = evolve(outcome, state=state)
+            self.brought_back.add(index)
+            state: State = "failed" if index == failed else "rolled_back"
+            self._outcomes[index] = evolve(outcome, state=state)
 
-    def _guarded(self, function: Callable[[], Any], *, result_is_problem: bool = True) -> str | None:
-        """What went wrong in a plugin's check or undo, or `None`."""
+    def _taken_back(self, index: int) -> str | None:
+        """Why a provider may not have what it had before, or `None` when it does."""
+        step, done = self._steps[index], self._done.get(index)
+        if not step.before.certain or done is None or done.undo is None:
+            return self._driven_back(step)
+        problem = self._guarded(done.undo, result_is_problem=False)
+        if problem is None and done.check_undo is not None:
+            problem = self._guarded(done.check_undo)
+            return None if problem is None else f"not healthy after it: {problem}"
+        return problem
+
+    def _driven_back(self, step: Step) -> str | None:
+        """As `_taken_back`, by the provider's own hook, called the other way round."""
+        hooks, before, provider = step.hooks, step.before, step.change.provider
+        if before.problem or hooks is None:
+            return before.problem or "its plugin is gone"
+        applied: list[Applied] = []
+
+        now = step.previous if before.config is None and step.config is None else step.config
+
+        def drive() -> Any:
+            return hooks.apply_config(provider, before.config, now)
+
+        def keep(result: Any) -> None:
+            applied.append(result if isinstance(result, Applied) else Applied())
+
+        problem = self._guarded(drive, keep=keep)
+        if problem is not None:
+            return problem
+        if applied[0].pending is not None:
+            return f"it cannot be reached: {applied[0].pending}"
+        return None if applied[0].check is None else self._guarded(applied[0].check)
+
+    def _guarded(
+        self,
+        function: Callable[[], Any],
+        *,
+        result_is_problem: bool = True,
+        keep: Callable[[Any], None] | None = None,
+    ) -> str | None:
+        """What went wrong in a plugin's check or undo, or `None`. `keep` is given the result."""
         try:
             result = self._calls.call(function)
         except _Late:
             return f"no answer within {self._seconds:g} s"
         except (Exception, SystemExit) as error:  # noqa: BLE001 (a plugin's; it becomes the report)
             return described(error).removeprefix("raised ")
+        if keep is not None:
+            keep(result)
+            return None
         return str(result) if result_is_problem and result is not None else None
 
 

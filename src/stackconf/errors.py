@@ -6,7 +6,8 @@ StackconfError
  ├─ HookError          a plugin's hook failed; says which plugin, distribution and version
  ├─ PluginLoadError    a plugin could not be found, imported or accepted
  ├─ StoreError         the store cannot be opened, read or written
- │   └─ Conflict       another change came first
+ │   ├─ Conflict       another change came first
+ │   └─ ApplyBusy      another apply of the stack is running
  ├─ StalePlan          the world moved since the plan was made
  ├─ Sealed             the stack's file is its only truth; registering is refused
  └─ ApplyError         an apply failed and was rolled back; carries the report
@@ -97,6 +98,10 @@ class Conflict(StoreError):
         self.expected = expected
         self.head = head
         super().__init__(f"expected revision {expected}, but the head is {head}; read it and try again")
+
+
+class ApplyBusy(StoreError):
+    """Another apply of the same stack is running."""
 
 
 class StalePlan(StackconfError):

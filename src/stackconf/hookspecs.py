@@ -130,7 +130,9 @@ def apply_config(
     `previous is None`: the provider joins the stack. `config is None`: it leaves. Raise when the
     provider rejects the configuration; everything applied before is then undone. Return
     `Applied(pending="why")` when it cannot be reached, and `None` when there was nothing to do.
-    `undo` takes the change back, `check` returns what is wrong with the provider now, or `None`.
+    `undo` takes the change back, `check` returns what is wrong with the provider now, or `None`, and
+    `check_undo` the same after `undo`. After an apply that was killed, or an undo that failed, it is
+    told to join what may well run.
 
     Example, a service that reads a file:
 

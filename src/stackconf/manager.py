@@ -6,29 +6,33 @@ only what a change touches. It writes to the store only in `apply`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from attrs import evolve, field, frozen
 
-from stackconf.apply import Observer, Outcome, Report, Step, Transaction
+from stackconf.apply import Before, Observer, Outcome, Report, Step, Transaction
 from stackconf.deadline import hook_seconds, map_with_deadline
 from stackconf.detectors import detectors_of
-from stackconf.errors import ApplyError, InvalidConfig, PluginLoadError
+from stackconf.errors import ApplyError, InvalidConfig, PluginLoadError, StoreError
 from stackconf.plan import (
-    UNKNOWN,
     AppliedRecord,
+    Digest,
     Plan,
     ProviderChange,
     Snapshot,
     digester,
+    is_unknown,
+    last_known,
     make_plan,
     restored,
-    snapshot,
+    snapshot_of,
+    unknown,
 )
 from stackconf.registry.registry import Missing, Owned
 from stackconf.resolve.blame import PLUGIN_DEFECT, dropped_issues, in_order
 from stackconf.resolve.resolve import Overlay, Resolved, resolve_provider
+from stackconf.store.base import JournalStep
 from stackconf.suggest import did_you_mean
 from stackconf.types import Issue, Provider
 
@@ -39,7 +43,7 @@ if TYPE_CHECKING:
     from stackconf.registry.hooks import OwnerHooks
     from stackconf.registry.registry import Registry
     from stackconf.stackfile.model import ProviderEntry, StackFile
-    from stackconf.store.base import Configuration, State, Store
+    from stackconf.store.base import Configuration, State, Store, View
 
 Overlays = Mapping[str, tuple[Overlay, ...]]
 
@@ -201,22 +205,23 @@ class Manager:
 
     def plan(self, store: Store) -> Plan:
         """What applying the head revision would change."""
+        return self._plan(store.view(), store.digest_key())
+
+    def _plan(self, view: View, key: bytes) -> Plan:
         from stackconf.hardware.discovery import fingerprint
 
-        revision = store.read()
-        resolution = self.resolve(self.overlays(revision.state))
-        applied = store.applied()
+        resolution = self.resolve(self.overlays(view.revision.state))
         made = make_plan(
             resolution.providers,
-            applied,
-            digest=digester(store.digest_key()),
-            base_revision=revision.number,
+            view.applied,
+            digest=digester(key),
+            base_revision=view.revision.number,
             stack=self.stack,
             hardware_fingerprint=fingerprint(self.hardware),
             issues=resolution.issues,
             leaving_needs={
                 key: self._needs(record.provider)
-                for key, record in applied.items()
+                for key, record in view.applied.items()
                 if key not in self._entries
             },
         )
@@ -234,49 +239,98 @@ class Manager:
         require_healthy: bool = False,
         actor: str = "",
         observer: Observer | None = None,
+        wait: float = 0.0,
     ) -> Report:
         """Make the running providers match the plan, all or nothing.
 
+        Whatever an apply that was killed had touched is applied anew, or taken back with the rest.
         Raises `InvalidConfig` when something is wrong before anything is touched, `StalePlan`
-        when the given plan is not what would be planned now, and `ApplyError` (with the report)
-        when a provider failed and the rest was rolled back.
+        when the given plan is not what would be planned now, `ApplyBusy` when another apply of the
+        stack still runs after `wait` seconds, and `ApplyError` (with the report) when a provider
+        failed and the rest was rolled back.
         """
-        if plan is not None and plan.errors:
-            raise _refused(plan)
+        if plan is not None:
+            _refuse_errors(plan)
         now = self.plan(store)
         if plan is not None:
-            from stackconf.stale import refuse_stale
-
-            refuse_stale(plan, now, store, digester(store.digest_key()))
-        if now.errors:
-            raise _refused(now)
+            _refuse_stale(plan, now, store)
+        _refuse_errors(now)
         if not now.changes:
             return Report("nothing", revision=now.base_revision)
-        return self._apply(store, now, require_healthy=require_healthy, actor=actor, observer=observer)
+        with store.applying(actor, wait=wait):
+            view = store.view()
+            now = self._plan(view, store.digest_key())
+            if plan is not None:
+                _refuse_stale(plan, now, store)
+            _refuse_errors(now)
+            return self._apply(
+                store, view, now, require_healthy=require_healthy, actor=actor, observer=observer
+            )
+
+    def recover(
+        self,
+        store: Store,
+        *,
+        actor: str = "",
+        observer: Observer | None = None,
+        wait: float = 0.0,
+    ) -> Report:
+        """Take every provider of which nobody knows what it runs with back to what it had.
+
+        Such a provider was touched by an apply that was killed, or could not be taken back by one
+        that failed. Nothing else is touched. Raises as `apply` does.
+        """
+        with store.applying(actor, wait=wait):
+            view = store.view()
+            self.resolve(self.overlays(view.revision.state))
+            plan = self._plan(view, store.digest_key())
+            lost = [record for record in view.applied.values() if is_unknown(record)]
+            changes = tuple(
+                ProviderChange(record.provider, "restore", "restart") for record in reversed(lost)
+            )
+            return self._apply(
+                store,
+                view,
+                evolve(plan, changes=changes),
+                require_healthy=False,
+                actor=actor,
+                observer=observer,
+            )
 
     def _apply(
-        self, store: Store, plan: Plan, *, require_healthy: bool, actor: str, observer: Observer | None
+        self,
+        store: Store,
+        view: View,
+        plan: Plan,
+        *,
+        require_healthy: bool,
+        actor: str,
+        observer: Observer | None,
     ) -> Report:
-        applied = store.applied()
-        attempt = store.begin(plan.base_revision, actor)
+        took_over = view.open_attempt.number if view.open_attempt else 0
+        if not plan.changes:
+            return Report("nothing", revision=plan.base_revision)
         digest = digester(store.digest_key())
-        steps = [self._step(change, applied, digest) for change in plan.changes]
+        steps = [self._step(change, view.applied, digest) for change in plan.changes]
         # Taken before a plugin has the objects in its hands.
-        snapshots = {
-            change.provider.key: snapshot(self._resolved(change.provider.key), digest)
-            for change in plan.changes
-            if change.kind != "leave"
-        }
-        transaction = Transaction(steps, require_healthy=require_healthy, observer=observer)
+        targets = [{} if step.config is None else snapshot_of(step.config, digest) for step in steps]
+        journal = [
+            JournalStep(change.provider, change.kind, target)
+            for change, target in zip(plan.changes, targets, strict=True)
+        ]
+        attempt = store.begin(plan.base_revision, actor, journal)
+        transaction = Transaction(
+            steps, require_healthy=require_healthy, observer=observer, journal=_Journal(store, attempt)
+        )
         report = Report("failed")
         try:
             report = transaction.run()
         finally:
             if report.state == "failed":
                 report = transaction.report("failed")
-            report = evolve(report, revision=plan.base_revision, attempt=attempt)
-            records, left = _records(plan, report, applied, snapshots)
-            store.finish(attempt, report, records, left)
+            report = evolve(report, revision=plan.base_revision, attempt=attempt, took_over=took_over)
+            records, left = _records(plan, report, view.applied, targets, transaction.brought_back)
+            _write_down(store, report, records, left)
         self._remember(report, records)
         if report.state == "failed":
             raise ApplyError(_failure(report), report)
@@ -284,14 +338,12 @@ class Manager:
 
     def _remember(self, report: Report, records: Mapping[str, AppliedRecord]) -> None:
         for outcome in report.of("applied"):
-            record = records.get(outcome.provider) if outcome.kind != "leave" else None
+            record = records.get(outcome.provider) if outcome.kind in {"join", "change"} else None
             config = self._resolved(outcome.provider).config if record else None
             if record is not None and config is not None:
                 self._running[outcome.provider] = (record.snapshot, config)
 
-    def _step(
-        self, change: ProviderChange, applied: Mapping[str, AppliedRecord], digest: Callable[[str], str]
-    ) -> Step:
+    def _step(self, change: ProviderChange, applied: Mapping[str, AppliedRecord], digest: Digest) -> Step:
         provider = change.provider
         record = applied.get(provider.key)
         if record is not None and record.provider.provider_type != provider.provider_type:
@@ -299,23 +351,45 @@ class Manager:
         owned = self.registry.find(provider.api, provider.provider_type)
         if not isinstance(owned, Owned):
             return Step(change, None, None, None)
-        config = None if change.kind == "leave" else self._resolved(provider.key).config
+        wanted = self._resolved(provider.key).config if provider.key in self._entries else None
+        before = self._before(record, owned, wanted, digest)
+        if change.kind == "restore":
+            target = self._previous(record, owned, None, digest) if record and before.config is None else None
+            return Step(change, owned.hooks, before.config, target, before)
+        config = None if change.kind == "leave" else wanted
         previous = self._previous(record, owned, config, digest) if record else None
-        return Step(change, owned.hooks, config, previous)
+        return Step(change, owned.hooks, config, previous, before)
+
+    def _before(
+        self, record: AppliedRecord | None, owned: Owned, now: BaseModel | None, digest: Digest
+    ) -> Before:
+        """What a provider is to have again when an apply fails."""
+        known = last_known(record)
+        certain = not is_unknown(record)
+        if record is None or known is None:
+            return Before(certain=certain)
+        running = self._running.get(record.provider.key)
+        if running is not None and running[0] == known:
+            return Before(running[1], certain)
+        config = restored(evolve(record, snapshot=known), owned.config_class, now, digest)
+        if config is None or snapshot_of(config, digest) != known:
+            why = "what it had cannot be rebuilt: a secret has changed, or its class takes it no more"
+            return Before(config, certain, why)
+        return Before(config, certain)
 
     def _previous(
         self,
         record: AppliedRecord,
         owned: Owned,
         now: BaseModel | None,
-        digest: Callable[[str], str],
+        digest: Digest,
     ) -> BaseModel | None:
         """The applied configuration as an object: the one that runs, or rebuilt from the store.
 
         Where nobody knows what runs, a provider that stays has none and is told everything anew; one
         that leaves is given what was last known.
         """
-        if UNKNOWN in record.snapshot and now is not None:
+        if is_unknown(record) and now is not None:
             return None
         running = self._running.get(record.provider.key)
         if running is not None and running[0] == record.snapshot:
@@ -467,33 +541,75 @@ def _provider(entry: ProviderEntry) -> Provider:
 
 
 def _records(
-    plan: Plan, report: Report, before: Mapping[str, AppliedRecord], snapshots: Mapping[str, Snapshot]
+    plan: Plan,
+    report: Report,
+    before: Mapping[str, AppliedRecord],
+    targets: Sequence[Snapshot],
+    brought_back: Collection[int],
 ) -> tuple[dict[str, AppliedRecord], list[str]]:
     """What is applied after an attempt, where that changed, and the providers that left."""
     records: dict[str, AppliedRecord] = {}
     left: dict[str, None] = {}
     stuck: set[str] = set()
-    for change, outcome in zip(plan.changes, report.outcomes, strict=True):
+    for position, (change, outcome) in enumerate(zip(plan.changes, report.outcomes, strict=True)):
         key = change.provider.key
         old = before.get(key)
+        known = last_known(old)
+        back = position in brought_back or (change.kind == "restore" and outcome.state == "applied")
         if outcome.state == "unknown":
-            last = old.snapshot if old is not None and change.kind == "leave" else {}
-            revision = 0 if old is None else old.revision
-            records[key] = AppliedRecord(change.provider, revision, {**last, UNKNOWN: True})
+            records[key] = unknown(change.provider, old, targets[position])
+        elif back and is_unknown(old):
+            if old is None or known is None:
+                left[key] = None
+            else:
+                records[key] = evolve(old, snapshot=known)
         elif change.kind == "leave":
             if outcome.state == "applied":
                 left[key] = None
             else:
                 stuck.add(key)  # the old type is still to leave, so it is what stays recorded
         elif outcome.state == "applied" and key not in stuck:
-            records[key] = AppliedRecord(change.provider, plan.base_revision, snapshots[key])
+            records[key] = AppliedRecord(change.provider, plan.base_revision, targets[position])
     return records, [key for key in left if key not in records]
 
 
-def _refused(plan: Plan) -> InvalidConfig:
-    count = len(plan.errors)
-    noun = "error" if count == 1 else "errors"
-    return InvalidConfig(f"nothing was applied: {count} {noun} in the configuration", plan.issues)
+@frozen
+class _Journal:
+    """The journal of one attempt. Its first step was written down when it began."""
+
+    store: Store
+    attempt: int
+
+    def touch(self, position: int) -> None:
+        if position:
+            self.store.touch(self.attempt, position)
+
+    def undo(self) -> None:
+        self.store.undo(self.attempt)
+
+
+def _write_down(
+    store: Store, report: Report, records: Mapping[str, AppliedRecord], left: Sequence[str]
+) -> None:
+    try:
+        store.finish(report.attempt, report, records, left)
+    except StoreError as error:
+        how = f"failed: {_failure(report)}" if report.state == "failed" else "was applied"
+        problem = f"attempt {report.attempt} {how}; that could not be written down ({error})"
+        raise ApplyError(f"{problem}, so the next apply goes through its providers again", report) from error
+
+
+def _refuse_stale(given: Plan, now: Plan, store: Store) -> None:
+    from stackconf.stale import refuse_stale
+
+    refuse_stale(given, now, store, digester(store.digest_key()))
+
+
+def _refuse_errors(plan: Plan) -> None:
+    if plan.errors:
+        count = len(plan.errors)
+        noun = "error" if count == 1 else "errors"
+        raise InvalidConfig(f"nothing was applied: {count} {noun} in the configuration", plan.issues)
 
 
 def _failure(report: Report) -> str:

@@ -28,13 +28,16 @@ if TYPE_CHECKING:
     from stackconf.resolve.resolve import Resolved
     from stackconf.stackfile.model import StackFile
 
-Kind: TypeAlias = Literal["join", "change", "leave"]
+Kind: TypeAlias = Literal["join", "change", "leave", "restore"]
+"""`restore`: nobody knows what it runs with, and it is to have what it had again."""
 Snapshot: TypeAlias = Mapping[str, Any]
 Digest: TypeAlias = Callable[[str], str]
 
 SECRET = "$secret"  # noqa: S105 (the key that marks a digest)
 UNKNOWN = "$unknown"
-"""The key that marks a snapshot of which nobody can say whether it is what runs."""
+"""The key that marks a snapshot of which nobody can say whether it is what runs. Its value says
+whether anything was known to run before.
+"""
 _COST: dict[UpdateClass, int] = {"in_place": 0, "reload": 1, "restart": 2}
 
 
@@ -105,6 +108,36 @@ class AppliedRecord:
     snapshot: Snapshot
 
 
+def unknown(
+    provider: Provider, before: AppliedRecord | None, target: Snapshot | None = None
+) -> AppliedRecord:
+    """The record of a provider of which nobody can say what it runs with: with what is last known,
+    or, where nothing ran before, with what it was to run with.
+
+    >>> acme = Provider("inference", "acme", "remote::acme")
+    >>> record = unknown(acme, AppliedRecord(acme, 3, {"port": 80}))
+    >>> is_unknown(record), last_known(record)
+    (True, {'port': 80})
+    """
+    if before is None:
+        return AppliedRecord(provider, 0, {**(target or {}), UNKNOWN: "joined"})
+    if is_unknown(before):
+        return before
+    return evolve(before, snapshot={**before.snapshot, UNKNOWN: "changed"})
+
+
+def is_unknown(record: AppliedRecord | None) -> bool:
+    """Whether nobody can say what a provider runs with."""
+    return record is not None and UNKNOWN in record.snapshot
+
+
+def last_known(record: AppliedRecord | None) -> Snapshot | None:
+    """What a provider ran with when that was last known; `None` where it did not run."""
+    if record is None or record.snapshot.get(UNKNOWN) == "joined":
+        return None
+    return {key: value for key, value in record.snapshot.items() if key != UNKNOWN}
+
+
 def digester(key: bytes) -> Digest:
     """Digests of secrets, keyed by the store's own random key, so that equal secrets in two
     stores, or a dictionary of likely ones, cannot be compared.
@@ -132,8 +165,11 @@ def mark(provider: Provider, snapshot: Snapshot, digest: Digest) -> str:
 
 def snapshot(resolved: Resolved, digest: Digest) -> Snapshot:
     """A provider's effective configuration as it is kept and compared: no secret in the clear."""
-    if resolved.config is None:
-        return {}
+    return {} if resolved.config is None else snapshot_of(resolved.config, digest)
+
+
+def snapshot_of(config: BaseModel, digest: Digest) -> Snapshot:
+    """A configuration as it is kept and compared: no secret in the clear."""
 
     def secret(text: str) -> object:
         return {SECRET: digest(text), "shown": REDACTED}
@@ -142,7 +178,7 @@ def snapshot(resolved: Resolved, digest: Digest) -> Snapshot:
         shown = redact_text(text)
         return text if shown == text else {SECRET: digest(text), "shown": shown}
 
-    return Renderer(secret=secret, url=url).render(resolved.config)
+    return Renderer(secret=secret, url=url).render(config)
 
 
 def restored(
@@ -273,7 +309,7 @@ def _change_of(
     if record is None:
         return evolve(_joining(resolved, stack), target=target)
     base = mark(record.provider, record.snapshot, digest)
-    if UNKNOWN in record.snapshot:
+    if is_unknown(record):
         return evolve(_joining(resolved, stack), kind="change", target=target, base=base)
     paths = [path for path in _paths(record.snapshot, now) if _at(record.snapshot, path) != _at(now, path)]
     told = Origins(resolved, stack)

@@ -215,15 +215,31 @@ class Stack:
         require_healthy: bool = False,
         actor: str | None = None,
         observer: Observer | None = None,
+        wait: float = 0.0,
     ) -> Report:
-        """Apply the head revision to the running providers, all or nothing."""
+        """Apply the head revision to the running providers, all or nothing.
+
+        `wait` is how many seconds another apply of the same stack may still take; after that,
+        `ApplyBusy` is raised. What an apply that was killed had touched is gone through again.
+        """
         return self.manager.apply(
             self.store,
             plan,
             require_healthy=require_healthy,
             actor=actor or current_actor(),
             observer=observer,
+            wait=wait,
         )
+
+    def recover(
+        self, *, actor: str | None = None, observer: Observer | None = None, wait: float = 0.0
+    ) -> Report:
+        """Take the providers of which nobody knows what they run with back to what they had: those
+        that a killed apply had touched, and those that a failed one could not take back.
+
+        `apply` goes on to what is wanted instead.
+        """
+        return self.manager.recover(self.store, actor=actor or current_actor(), observer=observer, wait=wait)
 
     def effective(self) -> dict[str, Any]:
         """Every provider's whole configuration, secrets redacted, in the stack file's shape."""

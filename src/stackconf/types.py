@@ -153,10 +153,11 @@ Check: TypeAlias = Callable[[], Awaitable[str | None] | str | None]
 class Applied:
     """What `apply_config` did, and how to take it back.
 
-    `detail` is one line for people. `undo` restores what was there before. `check` returns `None`
-    while the provider is healthy with the new configuration, otherwise what is wrong. Either may
-    be async. `pending` says why the provider could not be *reached*: nothing was rejected, the
-    change is retried by the next apply, and `undo` and `check` are not used.
+    `detail` is one line for people. `undo` restores what was there before; without one, the hook is
+    called the other way round. `check` returns `None` while the provider is healthy with the new
+    configuration, otherwise what is wrong; `check_undo` says the same after `undo`. Each may be
+    async. `pending` says why the provider could not be *reached*: nothing was rejected, the change
+    is retried by the next apply, and the three are not used.
 
     >>> Applied("threads 4 -> 8").pending is None
     True
@@ -166,6 +167,7 @@ class Applied:
     undo: Undo | None = field(default=None, repr=False)
     check: Check | None = field(default=None, repr=False)
     pending: str | None = None
+    check_undo: Check | None = field(default=None, repr=False)
 
 
 @frozen

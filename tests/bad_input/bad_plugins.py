@@ -105,7 +105,7 @@ APPLIES = {
     'return Applied("x", check=lambda: time.sleep(600), undo=lambda: None)': (
         "check failed: no answer within 0.5 s"
     ),
-    'return Applied("x", check=lambda: "down")': "check failed: down; undo failed: its plugin gave no undo",
+    'return Applied("x", check=lambda: "down")': "check failed: down; undo failed: down",
     'return Applied("x", check=lambda: "down", undo=lambda: 1 / 0)': (
         "check failed: down; undo failed: ZeroDivisionError: division by zero"
     ),

@@ -17,6 +17,7 @@ from core_kit import MACHINE, Owner, lines, one, open_stack, overlay, registry_o
 from pydantic import BaseModel, SecretStr
 
 from stackconf import Applied, ApplyError, InvalidConfig, StalePlan, user_field
+from stackconf.plan import is_unknown
 from stackconf.testing import machine
 
 
@@ -39,7 +40,7 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "world"
-        self.folder.mkdir()
+        self.folder.mkdir(exist_ok=True)
         self.acts: list[str] = []
         self.given: list[tuple] = []
 
@@ -625,8 +626,10 @@ def test_a_process_that_is_killed_in_an_apply_leaves_a_begun_attempt(tmp_path):
     with open_stack(tmp_path, services(a="ok"), Owner(Service)) as stack:
         (attempt,) = stack.store.attempts()
         assert (attempt.state, attempt.finished_at) == ("begun", None)
-        assert stack.store.applied() == {}
-        assert stack.apply().state == "applied"
+        assert is_unknown(stack.store.applied()["inference/a"])
+        report = stack.apply()
+        assert (report.state, report.took_over) == ("applied", 1)
+        assert [each.state for each in stack.store.attempts()] == ["applied", "cut_off"]
 
 
 def test_an_observer_that_fails_stops_nothing(tmp_path, world):

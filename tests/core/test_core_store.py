@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from stackconf import Conflict, Stack, StoreError, UnknownName, user_field
 from stackconf.apply import Outcome, Report
 from stackconf.plan import AppliedRecord
-from stackconf.store.base import Configuration, State
+from stackconf.store.base import Configuration, JournalStep, State
 from stackconf.store.sqlite import SqliteStore
 from stackconf.types import Provider
 
@@ -108,7 +108,7 @@ def test_history_cannot_be_changed_even_by_hand(store, path, statement):
 
 def test_an_attempt_is_written_before_and_after(store):
     provider = Provider("inference", "acme", "remote::acme")
-    number = store.begin(0, "me")
+    number = store.begin(0, "me", [JournalStep(provider, "join", {"port": 1})])
     (begun,) = store.attempts()
     assert (begun.number, begun.state, begun.finished_at) == (number, "begun", None)
     report = Report("applied", (Outcome(provider.key, "join", "applied", "fine"),), 0, number)
@@ -117,7 +117,7 @@ def test_an_attempt_is_written_before_and_after(store):
     assert (done.state, done.report["outcomes"][0]["detail"]) == ("applied", "fine")
     assert store.applied() == {provider.key: AppliedRecord(provider, 0, {"port": 1})}
     assert store.status()[provider.key].state == "applied"
-    gone = Report("applied", (Outcome(provider.key, "leave", "applied"),), 0, store.begin(0, "me"))
+    gone = Report("applied", (Outcome(provider.key, "leave", "applied"),), 0, store.begin(0, "me", []))
     store.finish(gone.attempt, gone, {}, [provider.key])
     assert store.applied() == {}
     assert store.status() == {}

@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from attrs import field, frozen
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from stackconf.apply import Outcome, Report
-    from stackconf.plan import AppliedRecord
+    from stackconf.plan import AppliedRecord, Snapshot
+    from stackconf.types import Provider
 
 
 @frozen
@@ -56,7 +59,9 @@ NOTHING = Revision(0, "", "", "", "", State())
 
 @frozen
 class Attempt:
-    """One apply: begun, and perhaps finished."""
+    """One apply. `state` is that of its report, `begun` while it is open, or `cut_off`: its process
+    ended before it did, and a later attempt took over.
+    """
 
     number: int
     revision: int
@@ -79,6 +84,53 @@ class Status:
     at: str
 
 
+@frozen
+class JournalStep:
+    """One provider's turn in an attempt, written down before anything is touched.
+
+    `target` is the snapshot of what it is to run with, no secret in the clear; empty if it leaves.
+    """
+
+    provider: Provider
+    kind: str
+    target: Snapshot = field(factory=dict, repr=False)
+
+
+@frozen
+class OpenAttempt:
+    """An attempt that has begun and not ended: it runs now, or its process was killed.
+
+    `touched` are the steps that had begun, in order; `undoing` says that it was taking them back.
+    """
+
+    number: int
+    revision: int
+    begun_at: str
+    actor: str
+    undoing: bool
+    steps: tuple[JournalStep, ...]
+    touched: tuple[JournalStep, ...]
+
+
+@frozen
+class View:
+    """What a store holds, at one moment: what is wanted, what is applied, what was cut off."""
+
+    revision: Revision
+    applied: Mapping[str, AppliedRecord]
+    """By provider key. Those that an open attempt has touched are marked as unknown."""
+    open_attempt: OpenAttempt | None = None
+
+
+@frozen
+class Holder:
+    """Who is applying now: the process, the person, and since when (UTC, ISO 8601)."""
+
+    pid: int
+    actor: str
+    since: str
+
+
 class Store(Protocol):
     """The store's promises. Every method raises `StoreError` when the store fails."""
 
@@ -98,8 +150,34 @@ class Store(Protocol):
         """Every revision after a number, oldest first, up to the head of now."""
         ...
 
-    def begin(self, revision: int, actor: str) -> int:
-        """Write down an attempt before anything is touched; its number."""
+    def view(self) -> View:
+        """The head revision, what is applied and the open attempt, all of one moment."""
+        ...
+
+    def applying(self, actor: str, *, wait: float = 0.0) -> AbstractContextManager[None]:
+        """Keep every other apply of this stack away. Raises `ApplyBusy` when one is still running
+        after `wait` seconds. Whoever holds it and is killed lets go of it.
+        """
+        ...
+
+    def holder(self) -> Holder | None:
+        """Who is applying now."""
+        ...
+
+    def begin(self, revision: int, actor: str, steps: Sequence[JournalStep]) -> int:
+        """Write down an attempt and its targets before anything is touched; its number.
+
+        The first step counts as touched. An attempt that was cut off ends here, and what it had
+        touched is recorded as unknown. Only called inside `applying`.
+        """
+        ...
+
+    def touch(self, attempt: int, position: int) -> None:
+        """Write down that a step begins; those before it are done."""
+        ...
+
+    def undo(self, attempt: int) -> None:
+        """Write down that an attempt begins to take back what it did."""
         ...
 
     def finish(
@@ -109,7 +187,7 @@ class Store(Protocol):
         ...
 
     def applied(self) -> Mapping[str, AppliedRecord]:
-        """What is applied, by provider key."""
+        """What is applied, by provider key; see `View.applied`."""
         ...
 
     def attempts(self) -> Sequence[Attempt]:

@@ -13,7 +13,7 @@ import os
 import secrets
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import RLock
@@ -21,18 +21,30 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 from stackconf.errors import Conflict, StoreError, UnknownName
-from stackconf.plan import AppliedRecord
-from stackconf.store.base import NOTHING, Attempt, Configuration, Revision, State, Status, outcome_data
+from stackconf.plan import AppliedRecord, unknown
+from stackconf.store import lock
+from stackconf.store.base import (
+    NOTHING,
+    Attempt,
+    Configuration,
+    Holder,
+    JournalStep,
+    OpenAttempt,
+    Revision,
+    State,
+    Status,
+    View,
+    outcome_data,
+)
 from stackconf.types import Provider
 
 if TYPE_CHECKING:
     from stackconf.apply import Report
 
-SCHEMA_VERSION = 1
 APPLICATION_ID = 0x5C0F
 _BUSY_MS = 30_000
 
-_SCHEMA = """
+_SCHEMA_1 = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE document (digest TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE revision (
@@ -67,6 +79,21 @@ CREATE TRIGGER document_stays BEFORE DELETE ON document
 BEGIN SELECT RAISE(ABORT, 'a document is never deleted'); END;
 """
 
+_SCHEMA_2 = """
+ALTER TABLE attempt ADD COLUMN touched INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE attempt ADD COLUMN undoing INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE step (
+    attempt INTEGER NOT NULL, position INTEGER NOT NULL, api TEXT NOT NULL, provider_id TEXT NOT NULL,
+    provider_type TEXT NOT NULL, kind TEXT NOT NULL, target TEXT NOT NULL,
+    PRIMARY KEY (attempt, position)
+) WITHOUT ROWID;
+CREATE INDEX open_attempt ON attempt (number) WHERE finished_at IS NULL;
+"""
+"""The journal: what an open attempt is to do, and how many of its steps have begun."""
+
+_SCHEMAS = (_SCHEMA_1, _SCHEMA_2)
+SCHEMA_VERSION = len(_SCHEMAS)
+
 
 class SqliteStore:
     """A store in one file. May be used from several threads and several processes."""
@@ -76,6 +103,7 @@ class SqliteStore:
         self._lock = RLock()
         self._connection: sqlite3.Connection | None = None
         self._ephemeral_key = secrets.token_bytes(32)
+        self._digest_key: bytes | None = None
 
     def head(self) -> int:
         """The newest revision's number; 0 where there is none."""
@@ -112,15 +140,65 @@ class SqliteStore:
         for number in range(from_revision + 1, self.head() + 1):
             yield self.read(number)
 
-    def begin(self, revision: int, actor: str) -> int:
-        """Write down an attempt before anything is touched; its number."""
+    def view(self) -> View:
+        """The head revision, what is applied and the open attempt, all of one moment."""
+        with self._reading() as db:
+            if db is None:
+                return View(NOTHING, {})
+            db.execute("BEGIN")
+            try:
+                head = _head(db)
+                row = db.execute(_SELECT_REVISION, (head,)).fetchone()
+                revision = NOTHING if row is None else _revision(db, row)
+                attempt = _open_attempt(db)
+                return View(revision, _applied(db, attempt), attempt)
+            finally:
+                db.execute("COMMIT")
+
+    @contextmanager
+    def applying(self, actor: str, *, wait: float = 0.0) -> Iterator[None]:
+        """Keep every other apply of this stack away."""
+        with ExitStack() as held:
+            with self._failures():
+                _prepare_folder(self.path.parent)
+                held.enter_context(lock.exclusive(self._lock_path, actor, wait=wait))
+            yield
+
+    def holder(self) -> Holder | None:
+        """Who is applying now."""
+        with self._failures():
+            return lock.holder(self._lock_path)
+
+    @property
+    def _lock_path(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.apply-lock")
+
+    def begin(self, revision: int, actor: str, steps: Sequence[JournalStep]) -> int:
+        """Write down an attempt and its targets before anything is touched; its number."""
+        now = _now()
         with self._writing() as db:
+            _end_cut_off(db, now)
             cursor = db.execute(
-                "INSERT INTO attempt (revision, begun_at, state, actor, report)"
-                " VALUES (?, ?, 'begun', ?, '{}')",
-                (revision, _now(), actor),
+                "INSERT INTO attempt (revision, begun_at, state, actor, report, touched)"
+                " VALUES (?, ?, 'begun', ?, '{}', ?)",
+                (revision, now, actor, min(1, len(steps))),
             )
-            return int(cursor.lastrowid or 0)
+            number = int(cursor.lastrowid or 0)
+            for position, step in enumerate(steps):
+                named = (step.provider.api, step.provider.provider_id, step.provider.provider_type)
+                row = (number, position, *named, step.kind, json.dumps(step.target))
+                db.execute("INSERT INTO step VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+            return number
+
+    def touch(self, attempt: int, position: int) -> None:
+        """Write down that a step begins; those before it are done."""
+        with self._writing() as db:
+            db.execute("UPDATE attempt SET touched = ? WHERE number = ?", (position + 1, attempt))
+
+    def undo(self, attempt: int) -> None:
+        """Write down that an attempt begins to take back what it did."""
+        with self._writing() as db:
+            db.execute("UPDATE attempt SET undoing = 1 WHERE number = ?", (attempt,))
 
     def finish(
         self, attempt: int, report: Report, applied: Mapping[str, AppliedRecord], left: Sequence[str]
@@ -143,29 +221,17 @@ class SqliteStore:
                     now,
                 )
                 db.execute("INSERT OR REPLACE INTO status VALUES (?, ?, ?, ?, ?, ?)", values)
-            for key, record in applied.items():
-                provider = record.provider
-                row = (key, provider.api, provider.provider_id, provider.provider_type, record.revision, now)
-                db.execute(
-                    "INSERT OR REPLACE INTO applied VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    (*row, json.dumps(record.snapshot)),
-                )
+            for record in applied.values():
+                _record(db, record, now)
             for key in left:
                 db.execute("DELETE FROM applied WHERE provider = ?", (key,))
                 db.execute("DELETE FROM status WHERE provider = ?", (key,))
+            db.execute("DELETE FROM step WHERE attempt = ?", (attempt,))
 
     def applied(self) -> Mapping[str, AppliedRecord]:
         """What is applied, by provider key."""
         with self._reading() as db:
-            if db is None:
-                return {}
-            rows = db.execute(
-                "SELECT provider, api, provider_id, provider_type, revision, snapshot FROM applied"
-            )
-            return {
-                key: AppliedRecord(Provider(api, provider_id, kind), revision, json.loads(snapshot))
-                for key, api, provider_id, kind, revision, snapshot in rows
-            }
+            return {} if db is None else _applied(db, _open_attempt(db))
 
     def attempts(self) -> Sequence[Attempt]:
         """Every attempt, newest first."""
@@ -199,15 +265,17 @@ class SqliteStore:
         with self._reading() as db:
             if db is None:
                 return self._ephemeral_key
-            row = db.execute("SELECT value FROM meta WHERE key = 'digest-key'").fetchone()
-            return bytes(row[0])
+            if self._digest_key is None:
+                row = db.execute("SELECT value FROM meta WHERE key = 'digest-key'").fetchone()
+                self._digest_key = bytes(row[0])
+            return self._digest_key
 
     def close(self) -> None:
         """Close the file."""
         with self._lock:
             if self._connection is not None:
                 self._connection.close()
-                self._connection = None
+                self._connection = self._digest_key = None
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection | None]:
@@ -295,12 +363,14 @@ class SqliteStore:
         if db.execute("PRAGMA user_version").fetchone()[0] == SCHEMA_VERSION:
             return
         db.execute("BEGIN IMMEDIATE")
-        if db.execute("PRAGMA user_version").fetchone()[0] == 0:
-            for statement in _statements(_SCHEMA):
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        for schema in _SCHEMAS[version:]:
+            for statement in _statements(schema):
                 db.execute(statement)
+        if version == 0:
             db.execute("INSERT INTO meta VALUES ('digest-key', ?)", (self._ephemeral_key,))
             db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         db.execute("COMMIT")
 
 
@@ -326,6 +396,59 @@ def _statements(script: str) -> Iterator[str]:
 
 def _head(db: sqlite3.Connection) -> int:
     return int(db.execute("SELECT COALESCE(MAX(number), 0) FROM revision").fetchone()[0])
+
+
+def _open_attempt(db: sqlite3.Connection) -> OpenAttempt | None:
+    row = db.execute(
+        "SELECT number, revision, begun_at, actor, undoing, touched FROM attempt"
+        " WHERE finished_at IS NULL ORDER BY number DESC LIMIT 1"
+    ).fetchone()
+    if row is None:
+        return None
+    number, revision, begun_at, actor, undoing, touched = row
+    rows = db.execute(
+        "SELECT api, provider_id, provider_type, kind, target FROM step WHERE attempt = ? ORDER BY position",
+        (number,),
+    )
+    steps = tuple(
+        JournalStep(Provider(api, provider_id, provider_type), kind, json.loads(target))
+        for api, provider_id, provider_type, kind, target in rows
+    )
+    return OpenAttempt(number, revision, begun_at, actor, bool(undoing), steps, steps[:touched])
+
+
+def _applied(db: sqlite3.Connection, attempt: OpenAttempt | None) -> dict[str, AppliedRecord]:
+    rows = db.execute("SELECT provider, api, provider_id, provider_type, revision, snapshot FROM applied")
+    records = {
+        key: AppliedRecord(Provider(api, provider_id, kind), revision, json.loads(snapshot))
+        for key, api, provider_id, kind, revision, snapshot in rows
+    }
+    for step in attempt.touched if attempt else ():
+        key = step.provider.key
+        records[key] = unknown(step.provider, records.get(key), step.target)
+    return records
+
+
+def _end_cut_off(db: sqlite3.Connection, now: str) -> None:
+    """End the attempt that its process did not; what it had touched is unknown from now on."""
+    attempt = _open_attempt(db)
+    if attempt is None:
+        return
+    records = _applied(db, attempt)
+    why = f"attempt {attempt.number} was cut off while it was at work here"
+    for key in dict.fromkeys(step.provider.key for step in attempt.touched):
+        _record(db, records[key], now)
+        row = (key, "unknown", attempt.number, attempt.revision, why, now)
+        db.execute("INSERT OR REPLACE INTO status VALUES (?, ?, ?, ?, ?, ?)", row)
+    db.execute("UPDATE attempt SET finished_at = ?, state = 'cut_off' WHERE finished_at IS NULL", (now,))
+    db.execute("DELETE FROM step")
+
+
+def _record(db: sqlite3.Connection, record: AppliedRecord, now: str) -> None:
+    provider = record.provider
+    row = (provider.key, provider.api, provider.provider_id, provider.provider_type, record.revision, now)
+    values = (*row, json.dumps(record.snapshot))
+    db.execute("INSERT OR REPLACE INTO applied VALUES (?, ?, ?, ?, ?, ?, ?)", values)
 
 
 def _stored(db: sqlite3.Connection, state: State) -> dict[str, Any]:
