@@ -311,7 +311,7 @@ def _change_of(
     base = mark(record.provider, record.snapshot, digest)
     if is_unknown(record):
         return evolve(_joining(resolved, stack), kind="change", target=target, base=base)
-    paths = [path for path in _paths(record.snapshot, now) if _at(record.snapshot, path) != _at(now, path)]
+    paths = changed_paths(record.snapshot, now)
     told = Origins(resolved, stack)
     fields = tuple(_field_change(told, path, record.snapshot, now) for path in paths)
     return ProviderChange(resolved.provider, "change", _costliest(fields), fields, target=target, base=base)
@@ -335,14 +335,14 @@ def _joining(resolved: Resolved, stack: StackFile | None) -> ProviderChange:
 
 
 def _field_change(told: Origins, path: Path, before: Snapshot, now: Snapshot) -> FieldChange:
-    after = _shown(_at(now, path))
+    after = shown(_at(now, path))
     origin = told.of(path, after)
     if value_at(now, path, _NOTHING) is _NOTHING:
         gone = "no layer gives it now"
-        return FieldChange(origin.path, _shown(_at(before, path)), None, origin.update, "class", gone)
+        return FieldChange(origin.path, shown(_at(before, path)), None, origin.update, "class", gone)
     return FieldChange(
         origin.path,
-        _shown(_at(before, path)),
+        shown(_at(before, path)),
         after,
         origin.update,
         origin.layer,
@@ -358,10 +358,20 @@ def _at(data: Snapshot, path: Path) -> Any:
     return value_at(data, path, None)
 
 
-def _shown(value: Any) -> Any:
+def changed_paths(before: Snapshot, now: Snapshot) -> list[Path]:
+    """The paths of the leaves in which two snapshots differ; a null is as good as nothing there.
+
+    >>> changed_paths({"a": {"x": 1, "y": 2}}, {"a": {"x": 1, "y": 3}, "b": [], "c": None})
+    [('a', 'y'), ('b',)]
+    """
+    return [path for path in _paths(before, now) if _at(before, path) != _at(now, path)]
+
+
+def shown(value: Any) -> Any:
+    """A part of a snapshot as people see it: without the digests of its secrets."""
     if isinstance(value, Mapping):
-        return value["shown"] if SECRET in value else {key: _shown(inner) for key, inner in value.items()}
-    return [_shown(inner) for inner in value] if isinstance(value, list) else value
+        return value["shown"] if SECRET in value else {key: shown(inner) for key, inner in value.items()}
+    return [shown(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _paths(*snapshots: Snapshot) -> list[Path]:

@@ -33,6 +33,7 @@ from stackconf.types import Issue, Origin
 
 if TYPE_CHECKING:
     from stackconf.apply import Observer, Report
+    from stackconf.drift import Drift
     from stackconf.errors import PluginLoadError
     from stackconf.hardware.facts import Hardware
     from stackconf.plan import Plan
@@ -240,6 +241,15 @@ class Stack:
         `apply` goes on to what is wanted instead.
         """
         return self.manager.recover(self.store, actor=actor or current_actor(), observer=observer, wait=wait)
+
+    def drift(self) -> Drift:
+        """Where what is applied differs from what the files say, and who or what did it.
+
+        Changes nothing. A provider that no longer validates is told as such; the rest is compared.
+        """
+        from stackconf.drift import find_drift
+
+        return find_drift(self.manager, self.store)
 
     def effective(self) -> dict[str, Any]:
         """Every provider's whole configuration, secrets redacted, in the stack file's shape."""

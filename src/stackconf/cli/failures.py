@@ -1,7 +1,7 @@
 """How a run that went wrong ends: one clear line each, an exit code, and never a traceback.
 
-Exit codes: 0 fine, 1 an error or something invalid, 2 wrong usage, 3 `plan --exit-code` found
-changes, 130 interrupted, 141 whoever read the output went away (as with any Unix tool).
+Exit codes: 0 fine, 1 an error or something invalid, 2 wrong usage, 3 `--exit-code` found
+changes or drift, 130 interrupted, 141 whoever read the output went away (as with any Unix tool).
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "check": ("check:check", "Report everything wrong with stack files."),
         "inspect": ("inspect:inspect", "Print the effective configuration."),
         "explain": ("explain:explain", "Say where each value comes from, and why."),
+        "drift": ("drift:drift", "Compare what is applied with what the files say."),
     },
     "Change": {
         "configurations": ("configurations:configurations", "Register, list and assign configurations."),
@@ -69,7 +70,7 @@ class Root(Group):
             )
         with formatter.section("Exit codes"):
             formatter.write_text(
-                "0 fine, 1 error or invalid, 2 wrong usage, 3 `plan --exit-code` found changes"
+                "0 fine, 1 error or invalid, 2 wrong usage, 3 `--exit-code` found changes or drift"
             )
 
 

@@ -9,6 +9,7 @@ from stackconf.store.base import outcome_data
 
 if TYPE_CHECKING:
     from stackconf.apply import Report
+    from stackconf.drift import Drift, FieldDrift
     from stackconf.plan import FieldChange, Plan, ProviderChange
     from stackconf.stack import Listed, Registered
     from stackconf.store.base import Configuration
@@ -84,6 +85,40 @@ def _field_data(field: FieldChange) -> dict[str, Any]:
         "layer": field.layer,
         "source": field.source,
         "reason": field.reason,
+    }
+
+
+def drift_data(drift: Drift) -> dict[str, Any]:
+    """What is applied otherwise than the files say."""
+    return {
+        "stack": drift.stack,
+        "providers": [
+            {
+                "provider": each.provider.key,
+                "provider_type": each.provider.provider_type,
+                "kind": each.kind,
+                "revision": each.revision,
+                "detail": each.detail,
+                "fields": [_drifted_data(row) for row in each.fields],
+            }
+            for each in drift.providers
+        ],
+        "same": list(drift.same),
+        "issues": issues_data(drift.issues),
+    }
+
+
+def _drifted_data(row: FieldDrift) -> dict[str, Any]:
+    return {
+        "path": row.path,
+        "applied": row.applied,
+        "file": row.file,
+        "configuration": row.configuration or None,
+        "revision": row.revision or None,
+        "actor": row.actor or None,
+        "changed": list(row.changed),
+        "file_layer": row.file_layer,
+        "file_source": row.file_source,
     }
 
 

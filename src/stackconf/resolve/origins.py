@@ -149,6 +149,15 @@ def covering(layer: object, path: Path) -> Any:
     return here
 
 
+def covers(layer: object, path: Path) -> bool:
+    """Whether a layer says anything about a path.
+
+    >>> covers({"a": None}, ("a", "b")), covers({"a": {"c": 1}}, ("a", "b"))
+    (True, False)
+    """
+    return covering(layer, path) is not _NOTHING
+
+
 def reason_at(defaults: Mapping[str, object], path: Path, plan: ClassPlan | None = None) -> str:
     """The reason that `default_config` gave for a path, or for what stands above it."""
     here: object = defaults
