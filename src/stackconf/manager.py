@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from stackconf.registry.hooks import OwnerHooks
     from stackconf.registry.registry import Registry
     from stackconf.stackfile.model import ProviderEntry, StackFile
+    from stackconf.status import StackStatus
     from stackconf.store.base import Configuration, State, Store, View
 
 Overlays = Mapping[str, tuple[Overlay, ...]]
@@ -207,6 +208,15 @@ class Manager:
         """What applying the head revision would change."""
         return self._plan(store.view(), store.digest_key())
 
+    def status(self, store: Store) -> StackStatus:
+        """What is wanted, what was tried last and what runs, for each provider."""
+        from stackconf.status import status_of
+
+        running = store.holder()
+        view = store.view()
+        plan = self._plan(view, store.digest_key())
+        return status_of(plan, view, store.status(), self.provider_keys(), running=running)
+
     def _plan(self, view: View, key: bytes) -> Plan:
         from stackconf.hardware.discovery import fingerprint
 
@@ -265,6 +275,29 @@ class Manager:
             _refuse_errors(now)
             return self._apply(
                 store, view, now, require_healthy=require_healthy, actor=actor, observer=observer
+            )
+
+    def pending(self, store: Store) -> tuple[str, ...]:
+        """The providers that could not be reached when the newest revision was applied."""
+        head = store.head()
+        last = store.status()
+        return tuple(key for key, each in last.items() if each.state == "pending" and each.revision == head)
+
+    def retry(self, store: Store, *, actor: str = "", observer: Observer | None = None) -> Report:
+        """Apply what is pending, and nothing else. Raises as `apply` does."""
+        with store.applying(actor):
+            view = store.view()
+            plan = self._plan(view, store.digest_key())
+            _refuse_errors(plan)
+            again = self.pending(store)
+            changes = tuple(change for change in plan.changes if change.provider.key in again)
+            return self._apply(
+                store,
+                view,
+                evolve(plan, changes=changes),
+                require_healthy=False,
+                actor=actor,
+                observer=observer,
             )
 
     def recover(

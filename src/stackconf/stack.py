@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from stackconf.hardware.facts import Hardware
     from stackconf.plan import Plan
     from stackconf.stackfile.model import StackFile
+    from stackconf.status import StackStatus
     from stackconf.store.base import Store
     from stackconf.types import Provider
 
@@ -231,6 +232,10 @@ class Stack:
             observer=observer,
             wait=wait,
         )
+
+    def status(self) -> StackStatus:
+        """For each provider what is wanted, what was tried last, and what it runs with."""
+        return self.manager.status(self.store)
 
     def recover(
         self, *, actor: str | None = None, observer: Observer | None = None, wait: float = 0.0

@@ -18,6 +18,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "hardware": ("hardware:hardware", "Show what is known about this machine."),
         "providers": ("providers:providers", "List providers and their fields."),
         "check": ("check:check", "Report everything wrong with stack files."),
+        "status": ("status:status", "Show what is wanted, what was tried, what runs."),
         "inspect": ("inspect:inspect", "Print the effective configuration."),
         "explain": ("explain:explain", "Say where each value comes from, and why."),
         "drift": ("drift:drift", "Compare what is applied with what the files say."),

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from stackconf.drift import Drift, FieldDrift
     from stackconf.plan import FieldChange, Plan, ProviderChange
     from stackconf.stack import Listed, Registered
+    from stackconf.status import StackStatus
     from stackconf.store.base import Configuration
     from stackconf.types import Issue, Origin
 
@@ -129,6 +130,41 @@ def report_data(report: Report) -> dict[str, Any]:
         "revision": report.revision,
         "attempt": report.attempt,
         "outcomes": [outcome_data(outcome) for outcome in report.outcomes],
+    }
+
+
+def status_data(found: StackStatus) -> dict[str, Any]:
+    """Where each provider stands."""
+    running, cut_off = found.running, found.cut_off
+    return {
+        "revision": found.revision,
+        "running": running and {"pid": running.pid, "actor": running.actor, "since": running.since},
+        "cut_off": cut_off
+        and {
+            "attempt": cut_off.number,
+            "revision": cut_off.revision,
+            "begun_at": cut_off.begun_at,
+            "actor": cut_off.actor,
+            "undoing": cut_off.undoing,
+            "touched": [step.provider.key for step in cut_off.touched],
+        },
+        "providers": [
+            {
+                "provider": each.provider,
+                "state": each.standing,
+                "desired": each.desired,
+                "tried": each.tried
+                and {
+                    "attempt": each.tried.attempt,
+                    "revision": each.tried.revision,
+                    "state": each.tried.state,
+                    "error": each.tried.error,
+                    "at": each.tried.at,
+                },
+                "applied": each.applied,
+            }
+            for each in found.providers
+        ],
     }
 
 

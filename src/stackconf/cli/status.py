@@ -1,0 +1,104 @@
+"""`stackconf status`: what is wanted, what was tried last, and what runs."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from stackconf.cli.failures import CHANGES
+from stackconf.cli.opening import opened
+from stackconf.cli.options import Command, Settings, pass_settings, stack_options
+from stackconf.cli.output import Screen, emit_json, err, out, plural, show_issues
+from stackconf.cli.waiting import waiting
+
+if TYPE_CHECKING:
+    from stackconf.status import ProviderStatus, StackStatus, Tried
+
+_NONE = "-"
+_OUTCOMES = {"rolled_back": "rolled back", "not_attempted": "not attempted"}
+
+
+@click.command("status", cls=Command)
+@click.option("--exit-code", is_flag=True, help="Exit with 3 unless every provider runs with what is wanted.")
+@stack_options
+@pass_settings
+def status(settings: Settings, *, exit_code: bool) -> int:
+    """Show for each provider what is wanted, what was tried last, and what it runs with.
+
+    `to apply`: an apply would change it. `unknown`: nobody can say what it runs with, because an
+    apply was killed or could not take it back; the next apply goes through it again.
+    """
+    with opened(settings) as stack, waiting(settings, "comparing"):
+        found = stack.status()
+        issues = [issue for issue in stack.issues if issue.level == "error"]
+    if settings.json:
+        from stackconf.cli.shapes import status_data
+
+        emit_json(status_data(found))
+    else:
+        _show(out(settings), found)
+    wrong = show_issues(settings, issues)
+    _hint(settings, found)
+    if wrong:
+        return 1
+    return CHANGES if exit_code and len(found.of("applied")) < len(found.providers) else 0
+
+
+def _show(screen: Screen, found: StackStatus) -> None:
+    head = ("provider", "state", "wanted", "tried", "runs with", "last attempt")
+    screen.table(head, [_row(each) for each in found.providers])
+    for each in found.providers:
+        if each.tried is not None and each.tried.error:
+            screen.paragraph(_told(each, each.tried), hang="  ")
+
+
+def _row(each: ProviderStatus) -> tuple[str, ...]:
+    tried = each.tried
+    return (
+        each.provider,
+        each.standing,
+        _revision(each.desired),
+        _revision(tried.revision) if tried else _NONE,
+        _revision(each.applied) if each.standing != "unknown" else f"{_revision(each.applied)}?",
+        f"{_OUTCOMES.get(tried.state, tried.state)}, {_local(tried.at)}" if tried else _NONE,
+    )
+
+
+def _told(each: ProviderStatus, tried: Tried) -> str:
+    had = "nothing" if each.applied is None else f"what it had (revision {each.applied})"
+    runs = "does not run" if each.applied is None else f"runs with {had}"
+    now = f"last known to run with {had}" if each.standing == "unknown" else f"now it {runs}"
+    error = tried.error.removeprefix(f"{each.provider}: ")
+    outcome = _OUTCOMES.get(tried.state, tried.state)
+    attempted = f"tried revision {tried.revision} in attempt {tried.attempt}"
+    return f"{each.provider}: {attempted}, {outcome}: {error}; {now}"
+
+
+def _hint(settings: Settings, found: StackStatus) -> None:
+    if found.running is not None:
+        who = f" by {found.running.actor}" if found.running.actor else ""
+        err(settings).line(f"an apply is running{who} since {_local(found.running.since)}")
+        return
+    if found.cut_off is not None:
+        touched = plural(len(found.cut_off.touched), "provider")
+        began = _local(found.cut_off.begun_at)
+        err(settings).note(
+            "warning", f"attempt {found.cut_off.number} of {began} was killed when it had touched {touched}"
+        )
+        err(settings).note("hint", "`stackconf apply` goes on from there; `stackconf recover` takes it back")
+    elif found.of("to apply") or found.of("to leave") or found.of("unknown"):
+        err(settings).note("hint", "`stackconf plan` shows what an apply would change")
+
+
+def _revision(number: int | None) -> str:
+    return _NONE if number is None else str(number)
+
+
+def _local(at: str) -> str:
+    """A moment as the person who looks has it on the clock."""
+    try:
+        return datetime.fromisoformat(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except ValueError:
+        return at
