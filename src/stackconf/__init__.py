@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from stackconf._version import __version__
 
 if TYPE_CHECKING:
+    from stackconf.apply import Progress, Report
     from stackconf.errors import (
         ApplyBusy,
         ApplyError,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from stackconf.hardware.sizing import compute_threads, memory_share, size_text
     from stackconf.hookspecs import API_VERSION, hookimpl
     from stackconf.manager import Manager
+    from stackconf.plan import Plan
     from stackconf.registry.registry import Registry
     from stackconf.stack import Stack
     from stackconf.types import Applied, Because, Issue, Origin, Position, Provider, ProviderType, because
@@ -63,12 +65,15 @@ _HOME = {
     "MigInstance": "hardware.facts",
     "NumaNode": "hardware.facts",
     "Origin": "types",
+    "Plan": "plan",
     "PluginLoadError": "errors",
     "Position": "types",
     "Problem": "hardware.facts",
+    "Progress": "apply",
     "Provider": "types",
     "ProviderType": "types",
     "Registry": "registry.registry",
+    "Report": "apply",
     "Sealed": "errors",
     "Stack": "stack",
     "StackconfError": "errors",
@@ -104,12 +109,15 @@ __all__ = [
     "MigInstance",
     "NumaNode",
     "Origin",
+    "Plan",
     "PluginLoadError",
     "Position",
     "Problem",
+    "Progress",
     "Provider",
     "ProviderType",
     "Registry",
+    "Report",
     "Sealed",
     "Stack",
     "StackconfError",

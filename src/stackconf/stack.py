@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from stackconf.apply import Observer, Report
     from stackconf.drift import Drift
     from stackconf.errors import PluginLoadError
+    from stackconf.events import Event, Run
     from stackconf.hardware.facts import Hardware
     from stackconf.plan import Plan
     from stackconf.stackfile.model import StackFile
@@ -255,6 +256,45 @@ class Stack:
         from stackconf.drift import find_drift
 
         return find_drift(self.manager, self.store)
+
+    def apply_events(
+        self,
+        plan: Plan | None = None,
+        *,
+        require_healthy: bool = False,
+        actor: str | None = None,
+        wait: float = 0.0,
+    ) -> Iterator[Event]:
+        """As `apply`, yielding each `Progress` as it happens and the `Report` at the end.
+
+        It begins with the first event that is asked for. A failed apply yields its report, then
+        raises `ApplyError`. Once begun it runs to its end: a reader that stops early is held up
+        until then, and an interrupt is raised after it.
+        """
+        from stackconf.events import events
+
+        return events(self._run(plan, require_healthy, actor, wait))
+
+    def apply_events_async(
+        self,
+        plan: Plan | None = None,
+        *,
+        require_healthy: bool = False,
+        actor: str | None = None,
+        wait: float = 0.0,
+    ) -> AsyncIterator[Event]:
+        """As `apply_events`, for `async for`; the event loop goes on meanwhile."""
+        from stackconf.events import events_async
+
+        return events_async(self._run(plan, require_healthy, actor, wait))
+
+    def _run(self, plan: Plan | None, require_healthy: bool, actor: str | None, wait: float) -> Run:  # noqa: FBT001
+        def run(observer: Observer) -> Report:
+            return self.apply(
+                plan, require_healthy=require_healthy, actor=actor, observer=observer, wait=wait
+            )
+
+        return run
 
     def effective(self) -> dict[str, Any]:
         """Every provider's whole configuration, secrets redacted, in the stack file's shape."""

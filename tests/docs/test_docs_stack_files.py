@@ -14,7 +14,14 @@ from stackconf.stackfile import load, model
 from stackconf.testing import machine
 
 PAGE = page("stack-files.md")
-NO_CODES = {"digest-key", "disabled-plugins", "stackconf-apply", "stackconf-hooks", "stackconf-loop"}
+NO_CODES = {
+    "digest-key",
+    "disabled-plugins",
+    "stackconf-apply",
+    "stackconf-events",
+    "stackconf-hooks",
+    "stackconf-loop",
+}
 KEBAB = re.compile(r"[a-z]+(-[a-z]+)+")
 NOT_ISSUES = ("cli", "hardware", "testing")
 """Folders whose words with a dash are no issue codes."""

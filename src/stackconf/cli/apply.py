@@ -16,6 +16,7 @@ from stackconf.errors import ApplyError
 
 if TYPE_CHECKING:
     from stackconf.apply import Observer, Outcome, Progress, Report
+    from stackconf.cli.events import Lines
     from stackconf.plan import Plan
     from stackconf.stack import Stack
 
@@ -33,9 +34,10 @@ _STEPS = {"apply": "applying", "check": "checking", "undo": "taking back"}
 @click.command("apply", cls=Command)
 @click.argument("plan", metavar="[PLAN]", required=False, type=click.Path())
 @click.option("--require-healthy", is_flag=True, help="A provider that cannot be reached is a failure.")
+@click.option("--events", is_flag=True, help="Print what happens, as it happens: JSON, one object a line.")
 @stack_options
 @pass_settings
-def apply(settings: Settings, *, plan: str | None, require_healthy: bool) -> int:
+def apply(settings: Settings, *, plan: str | None, require_healthy: bool, events: bool) -> int:
     """Make the running providers match the plan, all or nothing.
 
     PLAN is a file that `stackconf plan -o` wrote. Exactly it is applied, or nothing if anything
@@ -45,6 +47,17 @@ def apply(settings: Settings, *, plan: str | None, require_healthy: bool) -> int
     pending: the rest goes on, and the next apply tries it again. `stackconf plan` shows what
     would happen.
     """
+    if not events:
+        return _run(settings, plan, require_healthy=require_healthy)
+    if settings.json:
+        raise click.UsageError("--events prints JSON by itself; leave --json out")
+    from stackconf.cli.events import streamed
+
+    with streamed() as lines:
+        return _run(settings, plan, require_healthy=require_healthy, lines=lines)
+
+
+def _run(settings: Settings, plan: str | None, *, require_healthy: bool, lines: Lines | None = None) -> int:
     with opened(settings) as stack:
         with waiting(settings, "planning"):
             made = stack.plan() if plan is None else stack.read_plan(plan)
@@ -54,23 +67,34 @@ def apply(settings: Settings, *, plan: str | None, require_healthy: bool) -> int
                 source = f"{plan} for " if plan else ""
                 head = f"{source}{stack.file.name}, revision {made.base_revision}"
                 err(settings).line(f"{head}: {summary(made)}")
-        report = _applied(settings, stack, made, require_healthy=require_healthy)
+        report = _applied(settings, stack, made, require_healthy=require_healthy, lines=lines)
     if report is None:
-        if settings.json:
-            emit_json({"error": "interrupted", "issues": []})
+        interrupted = {"error": "interrupted", "issues": []}
+        if lines is not None:
+            lines.say({"event": "error", **interrupted})
+        elif settings.json:
+            emit_json(interrupted)
         return INTERRUPTED
-    if settings.json:
-        from stackconf.cli.shapes import report_data
-
-        emit_json(report_data(report))
-    else:
-        _Told(out(settings)).show(report)
+    _tell(settings, report, lines)
     if report.state == "pending":
         err(settings).note("hint", "the next `stackconf apply` tries again what is pending")
     if report.state == "failed":
         err(settings).note("error", _failure(report))
         return ERROR
     return 0
+
+
+def _tell(settings: Settings, report: Report, lines: Lines | None) -> None:
+    if lines is None and not settings.json:
+        _Told(out(settings)).show(report)
+        return
+    from stackconf.cli.shapes import report_data
+
+    if lines is None:
+        emit_json(report_data(report))
+    else:
+        lines.say({"event": "report", **report_data(report)})
+        lines.close()  # on a terminal the hints come after it
 
 
 def _failure(report: Report) -> str:
@@ -80,30 +104,30 @@ def _failure(report: Report) -> str:
     return "the apply failed, and nothing of it was kept"
 
 
-def _applied(settings: Settings, stack: Stack, made: Plan, *, require_healthy: bool) -> Report | None:
+def _applied(
+    settings: Settings, stack: Stack, made: Plan, *, require_healthy: bool, lines: Lines | None
+) -> Report | None:
     """The report of an apply, a failed one too; `None` when it was interrupted."""
-    with waiting(settings, "applying") as line:
-        try:
-            observer = _observer(line, made)
-            return stack.apply(made, require_healthy=require_healthy, observer=observer)
-        except ApplyError as error:
-            from stackconf.apply import Report
+    try:
+        if lines is not None:
+            return stack.apply(made, require_healthy=require_healthy, observer=lines.progress)
+        with waiting(settings, "applying") as line:
+            return stack.apply(made, require_healthy=require_healthy, observer=_observer(line))
+    except ApplyError as error:
+        from stackconf.apply import Report
 
-            if not isinstance(error.report, Report):
-                raise
-            return error.report
-        except KeyboardInterrupt:
-            line.close()
-            _tell_interrupted(settings, stack)
-            return None
+        if not isinstance(error.report, Report):
+            raise
+        return error.report
+    except KeyboardInterrupt:
+        _tell_interrupted(settings, stack)
+        return None
 
 
-def _observer(line: Line, made: Plan) -> Observer:
-    place = {change.provider.key: number for number, change in enumerate(made.changes, 1)}
-
+def _observer(line: Line) -> Observer:
     def observe(progress: Progress) -> None:
         if progress.seconds is None:
-            number = f"{place.get(progress.provider, 0)} of {len(place)}"
+            number = f"{progress.position} of {progress.total}"
             line.say(f"{_STEPS[progress.step]} {progress.provider} ({number})")
 
     return observe

@@ -58,19 +58,27 @@ def expected(error: StackconfError, settings: Settings) -> int:
     """An error that stackconf raised on purpose, with all its issues."""
     message, issues = str(error), _issues(error)
     if settings.json:
-        from stackconf.cli.shapes import issue_data, report_data
-
-        data: dict[str, Any] = {"error": message, "issues": [issue_data(issue) for issue in issues]}
-        if isinstance(error, ApplyError):
-            data["report"] = report_data(cast("Report", error.report))
-        if isinstance(error, StalePlan):
-            data["moved"] = [*error.moved]
-        emit_json(data)
+        emit_json(error_data(error))
     screen = err(settings)
     if not any(_says(issue, message) for issue in issues[:1]):
         screen.note("error", message)
     show_issues(settings, issues)
     return ERROR
+
+
+def error_data(error: StackconfError) -> dict[str, Any]:
+    """An error for programs: its line, its issues, and what else it carries."""
+    from stackconf.cli.shapes import issue_data, report_data
+
+    data: dict[str, Any] = {
+        "error": str(error),
+        "issues": [issue_data(issue) for issue in _issues(error)],
+    }
+    if isinstance(error, ApplyError):
+        data["report"] = report_data(cast("Report", error.report))
+    if isinstance(error, StalePlan):
+        data["moved"] = [*error.moved]
+    return data
 
 
 def _says(issue: Issue, message: str) -> bool:

@@ -1,4 +1,4 @@
-"""A line that says what is being waited for, on a terminal, once it takes longer than a moment."""
+"""A line that says what is being waited for, and how long, on a terminal, after a moment."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from stackconf.cli.output import Screen, err, visible
+from stackconf.cli.output import Screen, display_width, err, visible
 
 if TYPE_CHECKING:
     from stackconf.cli.options import Settings
@@ -27,16 +27,15 @@ class Line:
         from threading import Event, Thread
 
         self._screen = screen
-        self._text = text
-        self._started = monotonic()
+        self._waiting_for = (text, monotonic())
         self._stop = Event()
         self._thread = Thread(target=self._draw, name="stackconf-waiting", daemon=True)
         if screen.live:
             self._thread.start()
 
     def say(self, text: str) -> None:
-        """Show another text from now on."""
-        self._text = text
+        """Show another text from now on, and count the seconds anew."""
+        self._waiting_for = (text, monotonic())
 
     def close(self) -> None:
         """Take the line away."""
@@ -50,15 +49,22 @@ class Line:
         number = 0
         try:
             while not self._stop.wait(_TICK):
-                seconds = monotonic() - self._started
-                line = f"{_FRAMES[number % len(_FRAMES)]} {visible(self._text)} ({seconds:.0f} s)"
-                self._screen.raw(_CLEAR + line[: (self._screen.width or 80) - 1])
+                self._screen.raw(_CLEAR + self._line(_FRAMES[number % len(_FRAMES)]))
                 self._screen.stream.flush()
                 number += 1
             self._screen.raw(_CLEAR)
             self._screen.stream.flush()
         except OSError:
             return  # the terminal is gone; that must not stop what is being waited for
+
+    def _line(self, frame: str) -> str:
+        """What fits on the terminal; the seconds always do."""
+        text, started = self._waiting_for
+        text, seconds = visible(text), f" ({int(monotonic() - started)} s)"
+        room = (self._screen.width or 80) - 1 - len(frame) - 1 - len(seconds)
+        while text and display_width(text) > room:
+            text = text[:-1]
+        return f"{frame} {text}{seconds}"
 
 
 @contextmanager
