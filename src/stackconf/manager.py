@@ -6,33 +6,26 @@ only what a change touches. It writes to the store only in `apply`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from attrs import evolve, field, frozen
 
-from stackconf.apply import Before, Observer, Outcome, Report, Step, Transaction
+from stackconf.apply import Observer, Report
+from stackconf.attempts import Attempts
 from stackconf.deadline import hook_seconds, map_with_deadline
 from stackconf.detectors import detectors_of
-from stackconf.errors import ApplyError, InvalidConfig, PluginLoadError, StoreError
+from stackconf.errors import InvalidConfig, PluginLoadError
 from stackconf.plan import (
-    AppliedRecord,
-    Digest,
     Plan,
     ProviderChange,
-    Snapshot,
     digester,
     is_unknown,
-    last_known,
     make_plan,
-    restored,
-    snapshot_of,
-    unknown,
 )
 from stackconf.registry.registry import Missing, Owned
 from stackconf.resolve.blame import PLUGIN_DEFECT, dropped_issues, in_order
 from stackconf.resolve.resolve import Overlay, Resolved, resolve_provider
-from stackconf.store.base import JournalStep
 from stackconf.suggest import did_you_mean
 from stackconf.types import Issue, Provider
 
@@ -145,7 +138,7 @@ class Manager:
         self._last: Resolution | None = None
         self._misspelt: tuple[Issue, ...] | None = None
         self._overlay_layer = _OverlayLayer()
-        self._running: dict[str, tuple[Snapshot, BaseModel]] = {}
+        self._attempts = Attempts(registry, self._wanted)
         self._entries: dict[str, ProviderEntry] = {entry.key: entry for entry in reversed(stack.providers)}
         self._providers = {key: _provider(entry) for key, entry in self._entries.items()}
 
@@ -273,8 +266,8 @@ class Manager:
             if plan is not None:
                 _refuse_stale(plan, now, store)
             _refuse_errors(now)
-            return self._apply(
-                store, view, now, require_healthy=require_healthy, actor=actor, observer=observer
+            return self._attempts.carry_out(
+                now, store, view, actor=actor, require_healthy=require_healthy, observer=observer
             )
 
     def pending(self, store: Store) -> tuple[str, ...]:
@@ -291,14 +284,8 @@ class Manager:
             _refuse_errors(plan)
             again = self.pending(store)
             changes = tuple(change for change in plan.changes if change.provider.key in again)
-            return self._apply(
-                store,
-                view,
-                evolve(plan, changes=changes),
-                require_healthy=False,
-                actor=actor,
-                observer=observer,
-            )
+            only = evolve(plan, changes=changes)
+            return self._attempts.carry_out(only, store, view, actor=actor, observer=observer)
 
     def recover(
         self,
@@ -315,123 +302,18 @@ class Manager:
         """
         with store.applying(actor, wait=wait):
             view = store.view()
-            self.resolve(self.overlays(view.revision.state))
             plan = self._plan(view, store.digest_key())
             lost = [record for record in view.applied.values() if is_unknown(record)]
             changes = tuple(
                 ProviderChange(record.provider, "restore", "restart") for record in reversed(lost)
             )
-            return self._apply(
-                store,
-                view,
-                evolve(plan, changes=changes),
-                require_healthy=False,
-                actor=actor,
-                observer=observer,
-            )
+            only = evolve(plan, changes=changes)
+            return self._attempts.carry_out(only, store, view, actor=actor, observer=observer)
 
-    def _apply(
-        self,
-        store: Store,
-        view: View,
-        plan: Plan,
-        *,
-        require_healthy: bool,
-        actor: str,
-        observer: Observer | None,
-    ) -> Report:
-        took_over = view.open_attempt.number if view.open_attempt else 0
-        if not plan.changes:
-            return Report("nothing", revision=plan.base_revision)
-        digest = digester(store.digest_key())
-        steps = [self._step(change, view.applied, digest) for change in plan.changes]
-        # Taken before a plugin has the objects in its hands.
-        targets = [{} if step.config is None else snapshot_of(step.config, digest) for step in steps]
-        journal = [
-            JournalStep(change.provider, change.kind, target)
-            for change, target in zip(plan.changes, targets, strict=True)
-        ]
-        attempt = store.begin(plan.base_revision, actor, journal)
-        transaction = Transaction(
-            steps, require_healthy=require_healthy, observer=observer, journal=_Journal(store, attempt)
-        )
-        report = Report("failed")
-        try:
-            report = transaction.run()
-        finally:
-            if report.state == "failed":
-                report = transaction.report("failed")
-            report = evolve(report, revision=plan.base_revision, attempt=attempt, took_over=took_over)
-            records, left = _records(plan, report, view.applied, targets, transaction.brought_back)
-            _write_down(store, report, records, left)
-        self._remember(report, records)
-        if report.state == "failed":
-            raise ApplyError(_failure(report), report)
-        return report
-
-    def _remember(self, report: Report, records: Mapping[str, AppliedRecord]) -> None:
-        for outcome in report.of("applied"):
-            record = records.get(outcome.provider) if outcome.kind in {"join", "change"} else None
-            config = self._resolved(outcome.provider).config if record else None
-            if record is not None and config is not None:
-                self._running[outcome.provider] = (record.snapshot, config)
-
-    def _step(self, change: ProviderChange, applied: Mapping[str, AppliedRecord], digest: Digest) -> Step:
-        provider = change.provider
-        record = applied.get(provider.key)
-        if record is not None and record.provider.provider_type != provider.provider_type:
-            record = None
-        owned = self.registry.find(provider.api, provider.provider_type)
-        if not isinstance(owned, Owned):
-            return Step(change, None, None, None)
-        wanted = self._resolved(provider.key).config if provider.key in self._entries else None
-        before = self._before(record, owned, wanted, digest)
-        if change.kind == "restore":
-            target = self._previous(record, owned, None, digest) if record and before.config is None else None
-            return Step(change, owned.hooks, before.config, target, before)
-        config = None if change.kind == "leave" else wanted
-        previous = self._previous(record, owned, config, digest) if record else None
-        return Step(change, owned.hooks, config, previous, before)
-
-    def _before(
-        self, record: AppliedRecord | None, owned: Owned, now: BaseModel | None, digest: Digest
-    ) -> Before:
-        """What a provider is to have again when an apply fails."""
-        known = last_known(record)
-        certain = not is_unknown(record)
-        if record is None or known is None:
-            return Before(certain=certain)
-        running = self._running.get(record.provider.key)
-        if running is not None and running[0] == known:
-            return Before(running[1], certain)
-        config = restored(evolve(record, snapshot=known), owned.config_class, now, digest)
-        if config is None or snapshot_of(config, digest) != known:
-            why = "what it had cannot be rebuilt: a secret has changed, or its class takes it no more"
-            return Before(config, certain, why)
-        return Before(config, certain)
-
-    def _previous(
-        self,
-        record: AppliedRecord,
-        owned: Owned,
-        now: BaseModel | None,
-        digest: Digest,
-    ) -> BaseModel | None:
-        """The applied configuration as an object: the one that runs, or rebuilt from the store.
-
-        Where nobody knows what runs, a provider that stays has none and is told everything anew; one
-        that leaves is given what was last known.
-        """
-        if is_unknown(record) and now is not None:
-            return None
-        running = self._running.get(record.provider.key)
-        if running is not None and running[0] == record.snapshot:
-            return running[1]
-        return restored(record, owned.config_class, now, digest)
-
-    def _resolved(self, key: str) -> Resolved:
-        assert self._last is not None  # noqa: S101 (a plan resolves first)
-        return self._last.providers[key]
+    def _wanted(self, key: str) -> BaseModel | None:
+        """What a provider of the stack is to have; `None` for one that it does not have."""
+        resolved = self._last.providers.get(key) if self._last is not None else None
+        return None if resolved is None else resolved.config
 
     def _resolve(self, keys: Sequence[str], overlays: Overlays) -> list[Resolved]:
         hardware = self.hardware
@@ -573,65 +455,6 @@ def _provider(entry: ProviderEntry) -> Provider:
     return Provider(entry.api, str(entry.provider_id), entry.provider_type)
 
 
-def _records(
-    plan: Plan,
-    report: Report,
-    before: Mapping[str, AppliedRecord],
-    targets: Sequence[Snapshot],
-    brought_back: Collection[int],
-) -> tuple[dict[str, AppliedRecord], list[str]]:
-    """What is applied after an attempt, where that changed, and the providers that left."""
-    records: dict[str, AppliedRecord] = {}
-    left: dict[str, None] = {}
-    stuck: set[str] = set()
-    for position, (change, outcome) in enumerate(zip(plan.changes, report.outcomes, strict=True)):
-        key = change.provider.key
-        old = before.get(key)
-        known = last_known(old)
-        back = position in brought_back or (change.kind == "restore" and outcome.state == "applied")
-        if outcome.state == "unknown":
-            records[key] = unknown(change.provider, old, targets[position])
-        elif back and is_unknown(old):
-            if old is None or known is None:
-                left[key] = None
-            else:
-                records[key] = evolve(old, snapshot=known)
-        elif change.kind == "leave":
-            if outcome.state == "applied":
-                left[key] = None
-            else:
-                stuck.add(key)  # the old type is still to leave, so it is what stays recorded
-        elif outcome.state == "applied" and key not in stuck:
-            records[key] = AppliedRecord(change.provider, plan.base_revision, targets[position])
-    return records, [key for key in left if key not in records]
-
-
-@frozen
-class _Journal:
-    """The journal of one attempt. Its first step was written down when it began."""
-
-    store: Store
-    attempt: int
-
-    def touch(self, position: int) -> None:
-        if position:
-            self.store.touch(self.attempt, position)
-
-    def undo(self) -> None:
-        self.store.undo(self.attempt)
-
-
-def _write_down(
-    store: Store, report: Report, records: Mapping[str, AppliedRecord], left: Sequence[str]
-) -> None:
-    try:
-        store.finish(report.attempt, report, records, left)
-    except StoreError as error:
-        how = f"failed: {_failure(report)}" if report.state == "failed" else "was applied"
-        problem = f"attempt {report.attempt} {how}; that could not be written down ({error})"
-        raise ApplyError(f"{problem}, so the next apply goes through its providers again", report) from error
-
-
 def _refuse_stale(given: Plan, now: Plan, store: Store) -> None:
     from stackconf.stale import refuse_stale
 
@@ -643,14 +466,3 @@ def _refuse_errors(plan: Plan) -> None:
         count = len(plan.errors)
         noun = "error" if count == 1 else "errors"
         raise InvalidConfig(f"nothing was applied: {count} {noun} in the configuration", plan.issues)
-
-
-def _failure(report: Report) -> str:
-    failed = report.of("failed") or report.of("unknown")
-    first: Outcome | None = next(iter(failed), None)
-    where = f"{first.provider}: {first.error}" if first else "the apply failed"
-    count = len(report.of("rolled_back"))
-    back = f"; {count} rolled back" if count else ""
-    unknown = report.of("unknown")
-    lost = f"; state unknown: {', '.join(outcome.provider for outcome in unknown)}" if unknown else ""
-    return f"{where}{back}{lost}"
