@@ -22,7 +22,7 @@ def refuse_stale(given: Plan, now: Plan, store: Store, digest: Digest) -> None:
     """Raise `StalePlan` that names all that moved since `given` was made, unless nothing did."""
     inputs = [*_inputs(given, now, store)]
     touched = [*_applied(given, store.applied(), digest)]
-    moved = [*inputs, *(f"what is applied to {key} changed" for key in touched)]
+    moved = [*inputs, *(f"what is applied to {key} changed{_by_attempt(key, store)}" for key in touched)]
     if not inputs:  # otherwise what the providers would get moved because of them
         moved += _targets(given, now, touched)
     if not moved and [*map(_act, given.changes)] != [*map(_act, now.changes)]:
@@ -92,7 +92,7 @@ def _are_mappings(*items: Any) -> bool:
 def _told(value: Any) -> str:
     if value is None:
         return "unknown"
-    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    text = f"[{', '.join(map(str, value))}]" if isinstance(value, list) else str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."  # noqa: PLR2004 (a short line)
 
 
@@ -103,6 +103,18 @@ def _applied(given: Plan, applied: Mapping[str, AppliedRecord], digest: Digest) 
         base = "" if record is None else mark(record.provider, record.snapshot, digest)
         if base != changes[0].base:
             yield key
+
+
+def _by_attempt(key: str, store: Store) -> str:
+    """Which attempt applied it, and whose that was."""
+    try:
+        last = store.status().get(key)
+        found = [each for each in store.attempts() if last is not None and each.number == last.attempt]
+    except StoreError:  # it is only for the message
+        return ""
+    if last is None or last.state != "applied" or not found:
+        return ""
+    return f" (attempt {last.attempt} by {found[0].actor})"
 
 
 def _targets(given: Plan, now: Plan, touched: Collection[str]) -> Iterator[str]:

@@ -16,15 +16,16 @@ def test_a_plan_is_made_by_one_process_and_applied_by_another(process, here) -> 
     assert made.code == 3
     assert made.err == "hint: written to plan.json; `stackconf apply plan.json` applies exactly this\n"
     assert stat.S_IMODE((here / "plan.json").stat().st_mode) == 0o600
-    applied = process(*PLUGIN, "apply", "plan.json")
+    applied = process(*PLUGIN, "apply", "plan.json", STACKCONF_ACTOR="ada")
     assert applied.code == 0
     assert applied.err == "plan.json for stack.yaml, revision 0: 2 would join\n"
     assert applied.out.splitlines()[-1] == "revision 0 applied: 2 applied"
     again = process(*PLUGIN, "apply", "plan.json")
+    who = "(attempt 1 by ada)"
     assert (again.code, again.out) == (1, "")
     assert again.err.splitlines()[-1] == (
-        "error: the plan is stale: what is applied to inference/one changed;"
-        " what is applied to vector_io/vectors changed; plan again"
+        f"error: the plan is stale: what is applied to inference/one changed {who};"
+        f" what is applied to vector_io/vectors changed {who}; plan again"
     )
 
 

@@ -317,7 +317,7 @@ def test_every_input_that_moved_is_named(tmp_path):
     file = tmp_path / "plan.json"
     with stack_of(tmp_path, "a", hardware=machine(cores=8)) as stack:
         stack.write_plan(file)
-        stack.apply()
+        stack.apply(actor="ben")
         stack.configurations.register(overlay({"threads": 9}, "inference/a"), actor="ada")
     with stack_of(tmp_path, "a", "b", hardware=machine(cores=4)) as stack:
         revision, stack_file, hardware, applied = moved(stack, stack.read_plan(file))
@@ -325,7 +325,7 @@ def test_every_input_that_moved_is_named(tmp_path):
         assert stack_file == "the stack file changed"
         assert hardware.startswith("the hardware changed (cpu.")
         assert "8 -> 4" in hardware
-        assert applied == "what is applied to inference/a changed"
+        assert applied == "what is applied to inference/a changed (attempt 1 by ben)"
 
 
 def test_a_secret_that_changed_is_seen_though_it_shows_nowhere(tmp_path):
@@ -378,10 +378,10 @@ def test_a_provider_that_would_change_too_is_named(tmp_path):
 def test_what_was_applied_meanwhile_is_named_by_provider(tmp_path):
     with stack_of(tmp_path, "a", "b") as stack:
         plan = stack.plan()
-        stack.apply()
+        stack.apply(actor="ben")
         assert moved(stack, plan) == (
-            "what is applied to inference/a changed",
-            "what is applied to inference/b changed",
+            "what is applied to inference/a changed (attempt 1 by ben)",
+            "what is applied to inference/b changed (attempt 1 by ben)",
         )
 
 
