@@ -120,6 +120,15 @@ def test_a_reader_that_goes_away_does_not_stop_the_apply(slow, here) -> None:
     assert applied(here)
 
 
+def test_the_reader_of_a_plain_apply_may_go_away_too(slow, here) -> None:
+    running = subprocess.Popen(COMMAND, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    running.stdout.close()
+    assert running.stderr.readline() == b"stack.yaml, revision 0: 2 would join\n"
+    running.stderr.close()
+    assert running.wait(30) == 141
+    assert applied(here)
+
+
 def test_a_reader_that_does_not_read_does_not_hold_the_apply_up(here) -> None:
     """The pipe is full before the first event."""
     ours, theirs = os.pipe()

@@ -6,6 +6,8 @@ import json
 import math
 import os
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Mapping
 from typing import get_args
@@ -147,6 +149,21 @@ def test_what_a_plugin_says_of_a_secret_does_not_come_into_the_file(tmp_path):
         plan = stack.write_plan(tmp_path / "plan.json")
         assert [issue.message for issue in plan.issues] == ["the key ******** is old"]
     assert "canary" not in (tmp_path / "plan.json").read_text(encoding="utf-8")
+
+
+def test_a_disk_that_is_full_leaves_what_was_there(tmp_path):
+    file = tmp_path / "plan.json"
+    file.write_bytes(b"before")
+    program = (
+        "import resource, sys; from stackconf.atomic import write_whole;"
+        " resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); write_whole(sys.argv[1], b'x' * 5000)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, file], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.stderr.splitlines()[-1].startswith("OSError: [Errno 27] File too large: ")
+    assert str(file) in done.stderr.splitlines()[-1]
+    assert [(each.name, each.read_bytes()) for each in tmp_path.iterdir()] == [("plan.json", b"before")]
 
 
 # What is not a plan
