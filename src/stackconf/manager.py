@@ -300,6 +300,8 @@ class Manager:
         Such a provider was touched by an apply that was killed, or could not be taken back by one
         that failed. Nothing else is touched. Raises as `apply` does.
         """
+        if not any(map(is_unknown, store.applied().values())):
+            return Report("nothing", revision=store.head())
         with store.applying(actor, wait=wait):
             view = store.view()
             plan = self._plan(view, store.digest_key())

@@ -11,6 +11,22 @@ from cli_kit import PROGRAM
 from test_cli_stack import edit
 
 
+def started(here) -> subprocess.Popen[bytes]:
+    """An apply in a process of its own that is at work on a slow provider."""
+    child = subprocess.Popen([sys.executable, "-c", PROGRAM, "--plugin", "plugin.py", "apply"])
+    until = time.monotonic() + 30
+    while not (here / "applying").exists():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    return child
+
+
+def killed_while_applying(here) -> None:
+    child = started(here)
+    child.send_signal(signal.SIGKILL)
+    child.wait(20)
+
+
 def test_wanted_tried_and_running_are_three_things(cli, here) -> None:
     ran = cli("status", "--exit-code")
     assert ran.code == 3
@@ -38,11 +54,7 @@ def test_wanted_tried_and_running_are_three_things(cli, here) -> None:
 
 def test_an_apply_that_runs_and_one_that_was_killed_are_said(cli, here) -> None:
     edit(here, "http://one", "http://slow")
-    child = subprocess.Popen([sys.executable, "-c", PROGRAM, "--plugin", "plugin.py", "apply"])
-    until = time.monotonic() + 30
-    while not (here / "applying").exists():
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    child = started(here)
     assert "an apply is running by" in cli("status").err
     assert cli("status", "--json").data["running"]["pid"] == child.pid
     child.send_signal(signal.SIGKILL)
@@ -53,3 +65,44 @@ def test_an_apply_that_runs_and_one_that_was_killed_are_said(cli, here) -> None:
     assert "was killed when it had touched 1 provider" in ran.err
     data = cli("status", "--json").data
     assert (data["running"], data["cut_off"]["touched"]) == (None, ["inference/one"])
+
+
+def test_recover_gives_back_what_there_was_and_apply_goes_on_instead(cli, here) -> None:
+    assert cli("apply").code == 0
+    assert cli("recover").out == "nothing to take back: it is known what every provider runs with\n"
+    edit(here, "http://one", "http://slow")
+    killed_while_applying(here)
+    ran = cli("recover")
+    assert (ran.code, ran.out.splitlines()[-2:]) == (
+        0,
+        [
+            "what was applied before is back: 1 applied",
+            "attempt 2 had been killed; what it had touched was gone through again",
+        ],
+    )
+    assert "as it was before" in ran.out
+    assert cli("status", "--json").data["providers"][0]["state"] == "to apply"
+    edit(here, "http://slow", "http://quick")
+    assert cli("apply", "--json").data["took_over"] == 0
+
+
+def test_a_second_apply_is_refused_by_name_or_waits(cli, here) -> None:
+    edit(here, "http://one", "http://slow")
+    child = started(here)
+    ran = cli("apply")
+    assert ran.code == 1
+    assert f"(process {child.pid}); wait for it to end" in ran.err
+    child.send_signal(signal.SIGKILL)
+    edit(here, "http://slow", "http://one")
+    ran = cli("apply", "--wait", "20")
+    child.wait(20)
+    assert (ran.code, ran.err.count("error")) == (0, 0)
+
+
+def test_what_is_pending_is_tried_for_so_long(cli, here) -> None:
+    edit(here, "http://one", "http://down")
+    ran = cli("apply", "--keep-trying", "0.2")
+    assert ran.code == 1
+    assert "error: still pending after 0.2 s: inference/one" in ran.err
+    ran = cli("apply", "--events", "--keep-trying", "1")
+    assert ran.code == 2

@@ -2,42 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from stackconf.cli.failures import ERROR, INTERRUPTED
 from stackconf.cli.opening import opened
-from stackconf.cli.options import Command, Settings, pass_settings, stack_options
-from stackconf.cli.output import Screen, emit_json, err, out, show_issues, visible
+from stackconf.cli.options import SECONDS, Command, Settings, pass_settings, stack_options
+from stackconf.cli.output import err, show_issues
 from stackconf.cli.plan import is_unmanaged, summary
-from stackconf.cli.waiting import Line, waiting
-from stackconf.errors import ApplyError
+from stackconf.cli.report import exit_code, observer_of, report_of, tell
+from stackconf.cli.waiting import waiting
 
 if TYPE_CHECKING:
-    from stackconf.apply import Observer, Outcome, Progress, Report
+    from stackconf.apply import Report
     from stackconf.cli.events import Lines
-    from stackconf.plan import Plan
     from stackconf.stack import Stack
-
-_WORDS = {
-    "applied": ("applied", "green"),
-    "pending": ("pending", "yellow"),
-    "failed": ("failed", "red"),
-    "rolled_back": ("rolled back", "yellow"),
-    "unknown": ("unknown", "red"),
-    "not_attempted": ("not attempted", "dim"),
-}
-_STEPS = {"apply": "applying", "check": "checking", "undo": "taking back"}
 
 
 @click.command("apply", cls=Command)
 @click.argument("plan", metavar="[PLAN]", required=False, type=click.Path())
 @click.option("--require-healthy", is_flag=True, help="A provider that cannot be reached is a failure.")
 @click.option("--events", is_flag=True, help="Print what happens, as it happens: JSON, one object a line.")
+@click.option("--wait", metavar="SECONDS", type=SECONDS, default=0.0, help="Let another apply end first.")
+@click.option(
+    "--keep-trying", metavar="SECONDS", type=SECONDS, help="Go on trying what cannot be reached, so long."
+)
 @stack_options
 @pass_settings
-def apply(settings: Settings, *, plan: str | None, require_healthy: bool, events: bool) -> int:
+def apply(settings: Settings, /, plan: str | None, *, events: bool, **options: Any) -> int:
     """Make the running providers match the plan, all or nothing.
 
     PLAN is a file that `stackconf plan -o` wrote. Exactly it is applied, or nothing if anything
@@ -48,16 +41,26 @@ def apply(settings: Settings, *, plan: str | None, require_healthy: bool, events
     would happen.
     """
     if not events:
-        return _run(settings, plan, require_healthy=require_healthy)
+        return _run(settings, plan, **options)
     if settings.json:
         raise click.UsageError("--events prints JSON by itself; leave --json out")
+    if options["keep_trying"] is not None:
+        raise click.UsageError("--events ends with the apply's report; leave --keep-trying out")
     from stackconf.cli.events import streamed
 
     with streamed() as lines:
-        return _run(settings, plan, require_healthy=require_healthy, lines=lines)
+        return _run(settings, plan, lines=lines, **options)
 
 
-def _run(settings: Settings, plan: str | None, *, require_healthy: bool, lines: Lines | None = None) -> int:
+def _run(
+    settings: Settings,
+    plan: str | None,
+    *,
+    require_healthy: bool,
+    wait: float,
+    keep_trying: float | None,
+    lines: Lines | None = None,
+) -> int:
     with opened(settings) as stack:
         with waiting(settings, "planning"):
             made = stack.plan() if plan is None else stack.read_plan(plan)
@@ -67,122 +70,45 @@ def _run(settings: Settings, plan: str | None, *, require_healthy: bool, lines: 
                 source = f"{plan} for " if plan else ""
                 head = f"{source}{stack.file.name}, revision {made.base_revision}"
                 err(settings).line(f"{head}: {summary(made)}")
-        report = _applied(settings, stack, made, require_healthy=require_healthy, lines=lines)
-    if report is None:
-        interrupted = {"error": "interrupted", "issues": []}
-        if lines is not None:
-            lines.say({"event": "error", **interrupted})
-        elif settings.json:
-            emit_json(interrupted)
-        return INTERRUPTED
-    _tell(settings, report, lines)
-    if report.state == "pending":
-        err(settings).note("hint", "the next `stackconf apply` tries again what is pending")
-    if report.state == "failed":
-        err(settings).note("error", _failure(report))
-        return ERROR
-    return 0
-
-
-def _tell(settings: Settings, report: Report, lines: Lines | None) -> None:
-    if lines is None and not settings.json:
-        _Told(out(settings)).show(report)
-        return
-    from stackconf.cli.shapes import report_data
-
-    if lines is None:
-        emit_json(report_data(report))
-    else:
-        lines.say({"event": "report", **report_data(report)})
-        lines.close()  # on a terminal the hints come after it
-
-
-def _failure(report: Report) -> str:
-    lost = ", ".join(outcome.provider for outcome in report.of("unknown"))
-    if lost:
-        return f"the apply failed, and {lost} could not be taken back: its state is unknown"
-    return "the apply failed, and nothing of it was kept"
-
-
-def _applied(
-    settings: Settings, stack: Stack, made: Plan, *, require_healthy: bool, lines: Lines | None
-) -> Report | None:
-    """The report of an apply, a failed one too; `None` when it was interrupted."""
-    try:
-        if lines is not None:
-            return stack.apply(made, require_healthy=require_healthy, observer=lines.progress)
         with waiting(settings, "applying") as line:
-            return stack.apply(made, require_healthy=require_healthy, observer=_observer(line))
-    except ApplyError as error:
-        from stackconf.apply import Report
-
-        if not isinstance(error.report, Report):
-            raise
-        return error.report
-    except KeyboardInterrupt:
-        _tell_interrupted(settings, stack)
-        return None
-
-
-def _observer(line: Line) -> Observer:
-    def observe(progress: Progress) -> None:
-        if progress.seconds is None:
-            number = f"{progress.position} of {progress.total}"
-            line.say(f"{_STEPS[progress.step]} {progress.provider} ({number})")
-
-    return observe
+            observer = observer_of(line) if lines is None else lines.progress
+            # Who waits for another apply wants what is to do after it.
+            fixed = None if wait and plan is None else made
+            report = report_of(
+                settings,
+                stack,
+                lambda: stack.apply(fixed, require_healthy=require_healthy, observer=observer, wait=wait),
+            )
+        code = exit_code(settings, report, lines)
+        if report is not None and report.state == "pending":
+            if keep_trying is not None:
+                return _until_reached(settings, stack, keep_trying)
+            err(settings).note("hint", "the next `stackconf apply` tries again what is pending")
+    return code
 
 
-def _tell_interrupted(settings: Settings, stack: Stack) -> None:
-    attempts = stack.store.attempts()
-    outcomes = attempts[0].report.get("outcomes", ()) if attempts else ()
-    back = [each["provider"] for each in outcomes if each["state"] == "rolled_back"]
-    lost = [each["provider"] for each in outcomes if each["state"] in {"failed", "unknown"}]
-    screen = err(settings)
-    screen.line(f"interrupted; taken back: {', '.join(back) or 'nothing'}")
-    if lost:
-        screen.line(f"state unknown: {', '.join(lost)}; apply again to be sure")
+def _until_reached(settings: Settings, stack: Stack, seconds: float) -> int:
+    """Try what is pending until nothing is, for at most so many seconds."""
+    from threading import Event, Timer
 
+    from stackconf.retry import keep_trying
 
-class _Told:
-    """A report as a person reads it."""
-
-    def __init__(self, screen: Screen) -> None:
-        self._screen = screen
-
-    def show(self, report: Report) -> None:
-        if not report.outcomes:
-            self._screen.line("nothing to do: what runs is what is configured")
-            return
-        words = max(len(_WORDS[outcome.state][0]) for outcome in report.outcomes)
-        keys = max(len(visible(outcome.provider)) for outcome in report.outcomes)
-        for outcome in report.outcomes:
-            self._outcome(outcome, words, keys)
-        self._screen.line(self._verdict(report), "bold")
-
-    def _outcome(self, outcome: Outcome, words: int, keys: int) -> None:
-        word, color = _WORDS[outcome.state]
-        seconds = f"{outcome.seconds:6.2f} s" if outcome.state != "not_attempted" else " " * 8
-        kind = "leaves" if outcome.kind == "leave" else ""
-        problem = outcome.error.removeprefix(f"{outcome.provider}: ")
-        detail = "" if outcome.state == "rolled_back" else outcome.detail
-        text = "; ".join(part for part in (kind, problem, detail) if part)
-        start = f"{visible(outcome.provider):{keys}}  {seconds}  "
-        state = self._screen.style(f"{word:{words}}", color)
-        width = words + 2 + len(start)
-        if self._screen.width is None or len(text) + width <= self._screen.width:
-            self._screen.raw(f"{state}  {start}")
-            self._screen.line(text)
-        else:
-            self._screen.raw(f"{state}  {start.rstrip()}\n")
-            self._screen.paragraph(text, indent=" " * 4)
-
-    @staticmethod
-    def _verdict(report: Report) -> str:
-        parts = []
-        for state, (word, _) in _WORDS.items():
-            count = len(report.of(state))  # type: ignore[arg-type]
-            if count:
-                parts.append(f"{count} {word}")
-        how = {"failed": "failed", "pending": "applied, in part pending"}.get(report.state, "applied")
-        return f"revision {report.revision} {how}: {', '.join(parts)}"
+    stop = Event()
+    timer = Timer(seconds, stop.set)
+    timer.daemon = True
+    timer.start()
+    reports: list[Report] = []
+    with waiting(settings, "waiting to try again what is pending") as line:
+        try:
+            reached = keep_trying(stack, stop=stop, observer=observer_of(line), told=reports.append)
+        except KeyboardInterrupt:
+            return INTERRUPTED
+        finally:
+            timer.cancel()
+    for report in reports:
+        if report.state != "pending" or len(report.of("pending")) < len(report.outcomes):
+            tell(settings, report, None)
+    if not reached:
+        left = ", ".join(stack.manager.pending(stack.store))
+        err(settings).note("error", f"still pending after {seconds:g} s: {left}")
+    return ERROR if not reached or any(report.state == "failed" for report in reports) else 0

@@ -11,6 +11,10 @@ from click.core import ParameterSource
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+SECONDS = click.FloatRange(min=0)
+"""The type of an option that is a time."""
+
+
 class Settings:
     """What the shared options say; one for each run, at `click.Context.obj`."""
 

@@ -27,6 +27,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "configurations": ("configurations:configurations", "Register, list and assign configurations."),
         "plan": ("plan:plan", "Show what an apply would change."),
         "apply": ("apply:apply", "Apply the configuration, all or nothing."),
+        "recover": ("recover:recover", "Take back what a killed apply left behind."),
     },
     "Tool": {
         "plugins": ("plugins:plugins", "List plugins; disable one before it is imported."),

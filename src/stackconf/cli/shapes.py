@@ -129,6 +129,7 @@ def report_data(report: Report) -> dict[str, Any]:
         "state": report.state,
         "revision": report.revision,
         "attempt": report.attempt,
+        "took_over": report.took_over,
         "outcomes": [outcome_data(outcome) for outcome in report.outcomes],
     }
 
