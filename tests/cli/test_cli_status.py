@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import pytest
 from cli_kit import PROGRAM
 from test_cli_stack import edit
 
@@ -84,6 +85,19 @@ def test_recover_gives_back_what_there_was_and_apply_goes_on_instead(cli, here) 
     assert cli("status", "--json").data["providers"][0]["state"] == "to apply"
     edit(here, "http://slow", "http://quick")
     assert cli("apply", "--json").data["took_over"] == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_an_apply_that_is_told_to_end_takes_back_what_it_did(cli, here, number) -> None:
+    assert cli("apply").code == 0
+    edit(here, "config: {}", "config: {size: 2}")
+    edit(here, "http://one", "http://slow")
+    child = started(here)
+    child.send_signal(number)
+    assert child.wait(20) == 130
+    data = cli("status", "--json").data
+    assert data["cut_off"] is None
+    assert data["providers"][0]["tried"]["state"] == "unknown"
 
 
 def test_a_second_apply_is_refused_by_name_or_waits(cli, here) -> None:

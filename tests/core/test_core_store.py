@@ -349,3 +349,35 @@ def test_a_stack_without_a_writable_store_can_still_be_read(tmp_path):
         with pytest.raises(StoreError):
             stack.apply()
     assert isinstance(stack, Stack)
+
+
+def test_a_store_that_is_open_when_its_process_forks_serves_both_sides(store):
+    append(store, 0, state("a"))
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            append(store, 1, state("a", "b"))
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
+    append(store, 2, state("b"))
+    assert [each.number for each in store.follow(0)] == [1, 2, 3]
+
+
+def test_a_fork_while_another_thread_is_at_work_does_not_hang(store):
+    append(store, 0, state("a"))
+    with store._lock:  # as another thread would have it
+
+        def forked():
+            child = os.fork()
+            if child == 0:
+                os._exit(0 if store.head() == 1 else 1)
+            done.append(os.waitpid(child, 0)[1])
+
+        done: list[int] = []
+        thread = threading.Thread(target=forked)
+        thread.start()
+        thread.join(20)
+    assert done == [0]

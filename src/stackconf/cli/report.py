@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from stackconf.cli.failures import ERROR, INTERRUPTED
@@ -28,9 +30,13 @@ _STEPS = {"apply": "applying", "check": "checking", "undo": "taking back"}
 
 
 def report_of(settings: Settings, stack: Stack, run: Callable[[], Report]) -> Report | None:
-    """The report of an apply, a failed one too; `None` when it was interrupted, which is said."""
+    """The report of an apply, a failed one too; `None` when it was interrupted, which is said.
+
+    To be told to end counts as being interrupted: what was done is taken back.
+    """
     try:
-        return run()
+        with _ended_gently():
+            return run()
     except ApplyError as error:
         from stackconf.apply import Report
 
@@ -40,6 +46,21 @@ def report_of(settings: Settings, stack: Stack, run: Callable[[], Report]) -> Re
     except KeyboardInterrupt:
         _tell_interrupted(settings, stack)
         return None
+
+
+@contextmanager
+def _ended_gently() -> Iterator[None]:
+    """Whoever stops the process (a service manager, a closed terminal) interrupts it instead."""
+
+    def interrupt(_signal: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def exit_code(settings: Settings, report: Report | None, lines: Lines | None = None) -> int:

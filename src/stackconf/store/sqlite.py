@@ -19,6 +19,7 @@ from pathlib import Path
 from threading import RLock
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from stackconf.errors import Conflict, StoreError, UnknownName
 from stackconf.plan import AppliedRecord, unknown
@@ -95,6 +96,19 @@ _SCHEMAS = (_SCHEMA_1, _SCHEMA_2)
 SCHEMA_VERSION = len(_SCHEMAS)
 
 
+_stores: WeakSet[SqliteStore] = WeakSet()
+_inherited: list[sqlite3.Connection] = []
+"""The connections of the process that this one was forked from; kept, so that nothing closes them."""
+
+
+def _begin_anew() -> None:
+    for store in list(_stores):
+        store._begin_anew()  # noqa: SLF001 (one object in two processes)
+
+
+os.register_at_fork(after_in_child=_begin_anew)
+
+
 class SqliteStore:
     """A store in one file. May be used from several threads and several processes."""
 
@@ -102,8 +116,16 @@ class SqliteStore:
         self.path = Path(path)
         self._lock = RLock()
         self._connection: sqlite3.Connection | None = None
+        _stores.add(self)
         self._ephemeral_key = secrets.token_bytes(32)
         self._digest_key: bytes | None = None
+
+    def _begin_anew(self) -> None:
+        """In a process that was forked: SQLite forbids to use, or even to close, what it inherited."""
+        if self._connection is not None:
+            _inherited.append(self._connection)
+        self._lock = RLock()
+        self._connection = None
 
     def head(self) -> int:
         """The newest revision's number; 0 where there is none."""
