@@ -108,7 +108,8 @@ class Outcome:
 class Report:
     """How an apply went, provider by provider in the order of the plan.
 
-    `took_over` is the number of the attempt that was cut off before this one, or 0.
+    `took_over` is the number of the attempt that was cut off before this one, or 0. `warnings` is
+    what went wrong beside the providers.
     """
 
     state: Literal["applied", "pending", "failed", "nothing"]
@@ -116,6 +117,7 @@ class Report:
     revision: int = 0
     attempt: int = 0
     took_over: int = 0
+    warnings: tuple[str, ...] = ()
 
     def of(self, state: State) -> tuple[Outcome, ...]:
         """The outcomes in one state."""

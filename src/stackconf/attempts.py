@@ -29,6 +29,7 @@ from stackconf.plan import (
 )
 from stackconf.registry.registry import Owned
 from stackconf.store.base import JournalStep
+from stackconf.store.lastgood import remember
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -87,6 +88,7 @@ class Attempts:
             report = evolve(report, revision=plan.base_revision, attempt=attempt, took_over=took_over)
             records, left = _records(plan, report, view.applied, targets, transaction.brought_back)
             _write_down(store, report, records, left)
+            report = evolve(report, warnings=remember(store, plan.stack_digest))
         self._remember(report, records)
         if report.state == "failed":
             raise ApplyError(_failure(report), report)

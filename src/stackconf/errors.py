@@ -7,7 +7,9 @@ StackconfError
  ├─ PluginLoadError    a plugin could not be found, imported or accepted
  ├─ StoreError         the store cannot be opened, read or written
  │   ├─ Conflict       another change came first
- │   └─ ApplyBusy      another apply of the stack is running
+ │   ├─ ApplyBusy      another apply of the stack is running
+ │   ├─ StoreDamaged   the store's file is damaged, or behind what was applied
+ │   └─ RevisionLost   the revision existed, and was lost in a damage
  ├─ StalePlan          the world moved since the plan was made
  ├─ Sealed             the stack's file is its only truth; registering is refused
  └─ ApplyError         an apply failed and was rolled back; carries the report
@@ -102,6 +104,23 @@ class Conflict(StoreError):
 
 class ApplyBusy(StoreError):
     """Another apply of the same stack is running."""
+
+
+class StoreDamaged(StoreError):
+    """What the store's file holds cannot be right. `path` is the file, `problem` what is wrong."""
+
+    def __init__(self, path: object, problem: str) -> None:
+        self.path = str(path)
+        self.problem = problem
+        super().__init__(f"store {path} {problem}; `stackconf store recover` saves what can be read")
+
+
+class RevisionLost(StoreError):
+    """The revision existed, and what it held was lost when the store was damaged."""
+
+    def __init__(self, revision: int, why: str) -> None:
+        self.revision = revision
+        super().__init__(f"revision {revision} is lost: {why}")
 
 
 class StalePlan(StackconfError):

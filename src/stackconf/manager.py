@@ -26,6 +26,7 @@ from stackconf.plan import (
 from stackconf.registry.registry import Missing, Owned
 from stackconf.resolve.blame import PLUGIN_DEFECT, dropped_issues, in_order
 from stackconf.resolve.resolve import Overlay, Resolved, resolve_provider
+from stackconf.store.lastgood import refuse_lost
 from stackconf.suggest import did_you_mean
 from stackconf.types import Issue, Provider
 
@@ -250,7 +251,8 @@ class Manager:
         Raises `InvalidConfig` when something is wrong before anything is touched, `StalePlan`
         when the given plan is not what would be planned now, `ApplyBusy` when another apply of the
         stack still runs after `wait` seconds, and `ApplyError` (with the report) when a provider
-        failed and the rest was rolled back.
+        failed and the rest was rolled back. `StoreDamaged` is raised, before anything is touched,
+        when the store is behind what was once applied from it.
         """
         if plan is not None:
             _refuse_errors(plan)
@@ -262,6 +264,7 @@ class Manager:
             return Report("nothing", revision=now.base_revision)
         with store.applying(actor, wait=wait):
             view = store.view()
+            refuse_lost(store, view)
             now = self._plan(view, store.digest_key())
             if plan is not None:
                 _refuse_stale(plan, now, store)

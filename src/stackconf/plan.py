@@ -101,11 +101,12 @@ class Plan:
 
 @frozen
 class AppliedRecord:
-    """What the store knows to be applied to one provider."""
+    """What the store knows to be applied to one provider, and since when (UTC, ISO 8601)."""
 
     provider: Provider
     revision: int
     snapshot: Snapshot
+    at: str = field(default="", eq=False)
 
 
 def unknown(
@@ -368,9 +369,11 @@ def changed_paths(before: Snapshot, now: Snapshot) -> list[Path]:
 
 
 def shown(value: Any) -> Any:
-    """A part of a snapshot as people see it: without the digests of its secrets."""
+    """A snapshot, or a part of one, as people see it: redacted, without marks."""
     if isinstance(value, Mapping):
-        return value["shown"] if SECRET in value else {key: shown(inner) for key, inner in value.items()}
+        if SECRET in value:
+            return value["shown"]
+        return {key: shown(inner) for key, inner in value.items() if key != UNKNOWN}
     return [shown(inner) for inner in value] if isinstance(value, list) else value
 
 

@@ -327,7 +327,7 @@ def test_a_full_disk_is_one_line_and_nothing_changed(store, path):
 
 
 def test_a_store_that_another_process_holds_is_one_line(store, path, monkeypatch):
-    monkeypatch.setattr("stackconf.store.sqlite._BUSY_MS", 100)
+    monkeypatch.setenv("STACKCONF_STORE_TIMEOUT", "0.1")
     append(store, 0, state("a"))
     store.close()
     other = sqlite3.connect(path, isolation_level=None)

@@ -73,6 +73,8 @@ def exit_code(settings: Settings, report: Report | None, lines: Lines | None = N
             emit_json(interrupted)
         return INTERRUPTED
     tell(settings, report, lines)
+    for warning in report.warnings:
+        err(settings).note("warning", warning)
     if report.state == "failed":
         err(settings).note("error", _failure(report))
         return ERROR

@@ -131,6 +131,7 @@ def report_data(report: Report) -> dict[str, Any]:
         "attempt": report.attempt,
         "took_over": report.took_over,
         "outcomes": [outcome_data(outcome) for outcome in report.outcomes],
+        "warnings": [*report.warnings],
     }
 
 

@@ -25,12 +25,16 @@ class Configuration:
 
     `providers` has the stack file's own shape: `{api: [{provider_id, provider_type, config}]}`.
     `source` is `"user"`, or the distribution that ships it; `revision` is the one that brought it.
+    `problem` says why what it says cannot be read (somebody changed the store by hand, or it is
+    damaged); then `providers` is empty, and `digest` is the name of what should be there.
     """
 
     name: str
     providers: Mapping[str, Sequence[Mapping[str, Any]]]
     source: str = "user"
     revision: int = 0
+    problem: str = ""
+    digest: str = field(default="", eq=False, repr=False)
 
 
 @frozen
@@ -43,7 +47,10 @@ class State:
 
 @frozen
 class Revision:
-    """One immutable step: who changed what, when (UTC, ISO 8601), and the state after it."""
+    """One immutable step: who changed what, when (UTC, ISO 8601), and the state after it.
+
+    `lost` says why its state is not known: the store was damaged and recovered. Then it is empty.
+    """
 
     number: int
     at: str
@@ -51,6 +58,7 @@ class Revision:
     action: str
     subject: str
     state: State
+    lost: str = ""
 
 
 NOTHING = Revision(0, "", "", "", "", State())
@@ -120,6 +128,8 @@ class View:
     applied: Mapping[str, AppliedRecord]
     """By provider key. Those that an open attempt has touched are marked as unknown."""
     open_attempt: OpenAttempt | None = None
+    attempt: int = 0
+    """The number of the newest attempt."""
 
 
 @frozen
@@ -139,7 +149,9 @@ class Store(Protocol):
         ...
 
     def read(self, revision: int | None = None) -> Revision:
-        """A revision, the head by default. Raises `UnknownName` for one that does not exist."""
+        """A revision, the head by default. Raises `UnknownName` for one that does not exist, and
+        `RevisionLost` for one whose state is not known any more.
+        """
         ...
 
     def append(self, expected: int, state: State, *, action: str, subject: str, actor: str) -> Revision:
@@ -147,7 +159,7 @@ class Store(Protocol):
         ...
 
     def follow(self, from_revision: int) -> Iterator[Revision]:
-        """Every revision after a number, oldest first, up to the head of now."""
+        """Every revision after a number, oldest first, up to the head of now; lost ones too."""
         ...
 
     def view(self) -> View:

@@ -13,7 +13,7 @@ import os
 import secrets
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import RLock
@@ -21,7 +21,8 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from stackconf.errors import Conflict, StoreError, UnknownName
+from stackconf.deadline import seconds_from
+from stackconf.errors import Conflict, RevisionLost, StoreDamaged, StoreError, UnknownName
 from stackconf.plan import AppliedRecord, unknown
 from stackconf.store import lock
 from stackconf.store.base import (
@@ -37,13 +38,15 @@ from stackconf.store.base import (
     View,
     outcome_data,
 )
+from stackconf.store.trouble import Unreadable, decoding, refuse_torn, store_error
 from stackconf.types import Provider
 
 if TYPE_CHECKING:
     from stackconf.apply import Report
 
 APPLICATION_ID = 0x5C0F
-_BUSY_MS = 30_000
+BUSY_SECONDS = 30.0
+"""How long a writer waits for another; `STACKCONF_STORE_TIMEOUT` overrides."""
 
 _SCHEMA_1 = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -94,6 +97,8 @@ CREATE INDEX open_attempt ON attempt (number) WHERE finished_at IS NULL;
 
 _SCHEMAS = (_SCHEMA_1, _SCHEMA_2)
 SCHEMA_VERSION = len(_SCHEMAS)
+_FEW = 1000
+"""By how much a version may be newer before a damaged header is the likelier reason."""
 
 
 _stores: WeakSet[SqliteStore] = WeakSet()
@@ -116,6 +121,7 @@ class SqliteStore:
         self.path = Path(path)
         self._lock = RLock()
         self._connection: sqlite3.Connection | None = None
+        self._identity: tuple[int, int] | None = None
         _stores.add(self)
         self._ephemeral_key = secrets.token_bytes(32)
         self._digest_key: bytes | None = None
@@ -134,13 +140,19 @@ class SqliteStore:
 
     def read(self, revision: int | None = None) -> Revision:
         """A revision, the head by default."""
+        return _known(self._read(revision))
+
+    def _read(self, revision: int | None) -> Revision:
         with self._reading() as db:
             number = (0 if db is None else _head(db)) if revision is None else revision
             if number == 0:
                 return NOTHING
             row = None if db is None else db.execute(_SELECT_REVISION, (number,)).fetchone()
             if db is None or row is None:
-                raise UnknownName(f"no revision {number}; the newest is {self.head()}")
+                head = self.head()
+                if 0 < number <= head:
+                    raise Unreadable(f"is damaged: revision {number} is missing")
+                raise UnknownName(f"no revision {number}; the newest is {head}")
             return _revision(db, row)
 
     def append(self, expected: int, state: State, *, action: str, subject: str, actor: str) -> Revision:
@@ -160,7 +172,7 @@ class SqliteStore:
     def follow(self, from_revision: int) -> Iterator[Revision]:
         """Every revision after a number, oldest first, up to the head of now."""
         for number in range(from_revision + 1, self.head() + 1):
-            yield self.read(number)
+            yield self._read(number)
 
     def view(self) -> View:
         """The head revision, what is applied and the open attempt, all of one moment."""
@@ -171,11 +183,13 @@ class SqliteStore:
             try:
                 head = _head(db)
                 row = db.execute(_SELECT_REVISION, (head,)).fetchone()
-                revision = NOTHING if row is None else _revision(db, row)
+                revision = NOTHING if row is None else _known(_revision(db, row))
                 attempt = _open_attempt(db)
-                return View(revision, _applied(db, attempt), attempt)
+                newest = db.execute("SELECT COALESCE(MAX(number), 0) FROM attempt").fetchone()[0]
+                return View(revision, _applied(db, attempt), attempt, int(newest))
             finally:
-                db.execute("COMMIT")
+                if db.in_transaction:  # damage has ended it already
+                    db.execute("COMMIT")
 
     @contextmanager
     def applying(self, actor: str, *, wait: float = 0.0) -> Iterator[None]:
@@ -264,10 +278,7 @@ class SqliteStore:
                 "SELECT number, revision, begun_at, finished_at, state, actor, report FROM attempt"
                 " ORDER BY number DESC"
             )
-            return [
-                Attempt(number, revision, begun, finished, state, actor, json.loads(report))
-                for number, revision, begun, finished, state, actor, report in rows
-            ]
+            return [_attempt(row) for row in rows]
 
     def status(self) -> Mapping[str, Status]:
         """How the last attempt left each provider."""
@@ -289,7 +300,8 @@ class SqliteStore:
                 return self._ephemeral_key
             if self._digest_key is None:
                 row = db.execute("SELECT value FROM meta WHERE key = 'digest-key'").fetchone()
-                self._digest_key = bytes(row[0])
+                with decoding("the key of its digests"):
+                    self._digest_key = bytes(row[0])
             return self._digest_key
 
     def close(self) -> None:
@@ -322,13 +334,14 @@ class SqliteStore:
     def _failures(self) -> Iterator[None]:
         try:
             yield
-        except OSError as error:
-            raise StoreError(f"store {self.path}: {error.strerror or error}") from error
-        except (sqlite3.Error, ValueError) as error:
-            raise StoreError(f"store {self.path}: {' '.join(str(error).split())}") from error
+        except (OSError, sqlite3.Error, ValueError, Unreadable) as error:
+            raise store_error(self.path, error, waited=busy_seconds()) from error
 
     def _connected(self, *, create: bool) -> sqlite3.Connection | None:
+        if self._connection is not None and _identity(self.path) != self._identity:
+            self.close()  # recovered, or put back from a copy: what is open is another file by now
         if self._connection is None:
+            refuse_torn(self.path)
             if not self.path.exists() and not create:
                 return None
             self._connection = self._open()
@@ -338,22 +351,29 @@ class SqliteStore:
         if self.path.is_dir():
             raise StoreError(f"store {self.path} is a folder; give a file")
         _prepare_folder(self.path.parent)
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
-        db = sqlite3.connect(
-            self.path, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False
-        )
-        try:
-            self._prepare(db)
-        except BaseException:
-            db.close()
-            raise
-        return db
+        # A file that is there is not opened but by SQLite: to close it would drop its locks.
+        with suppress(FileExistsError):
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        while True:
+            identity = _identity(self.path)
+            db = sqlite3.connect(
+                self.path, timeout=busy_seconds(), isolation_level=None, check_same_thread=False
+            )
+            try:
+                self._prepare(db)
+            except BaseException:
+                db.close()
+                raise
+            if _identity(self.path) == identity:
+                self._identity = identity
+                return db
+            db.close()  # it was replaced at this very moment
 
     def _prepare(self, db: sqlite3.Connection) -> None:
         """Make it a store of this version, patiently: while other processes do the same, SQLite may
         answer that it is locked without waiting.
         """
-        until = monotonic() + _BUSY_MS / 1000
+        until = monotonic() + busy_seconds()
         while True:
             try:
                 self._recognise(db)
@@ -377,8 +397,12 @@ class SqliteStore:
         version = db.execute("PRAGMA user_version").fetchone()[0]
         db.execute("COMMIT")
         if used and not ours:
+            if _was_ours(db):
+                raise StoreDamaged(self.path, "is damaged: the mark in its header is another program's")
             raise StoreError(f"store {self.path} is a database, but not a store of stackconf; give another")
         if version > SCHEMA_VERSION:
+            if version > SCHEMA_VERSION + _FEW and _was_ours(db):
+                raise StoreDamaged(self.path, "is damaged: the version in its header cannot be right")
             raise StoreError(f"store {self.path} was written by a newer stackconf; update stackconf")
 
     def _migrate(self, db: sqlite3.Connection) -> None:
@@ -386,14 +410,49 @@ class SqliteStore:
             return
         db.execute("BEGIN IMMEDIATE")
         version = db.execute("PRAGMA user_version").fetchone()[0]
-        for schema in _SCHEMAS[version:]:
-            for statement in _statements(schema):
-                db.execute(statement)
+        make_schema(db, since=max(0, version))
         if version == 0:
             db.execute("INSERT INTO meta VALUES ('digest-key', ?)", (self._ephemeral_key,))
             db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         db.execute("COMMIT")
+
+
+def busy_seconds() -> float:
+    """How long a writer waits for another, in seconds."""
+    return seconds_from("STACKCONF_STORE_TIMEOUT", BUSY_SECONDS)
+
+
+def schema_of(db: sqlite3.Connection) -> set[tuple[str, str]]:
+    """The tables, indexes and triggers of a database, each with its definition."""
+    rows = db.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL")
+    return {(str(name), str(sql)) for name, sql in rows}
+
+
+def make_schema(db: sqlite3.Connection, *, since: int = 0) -> None:
+    """Make the tables, from an earlier version or from nothing."""
+    for schema in _SCHEMAS[since:]:
+        for statement in _statements(schema):
+            db.execute(statement)
+
+
+def _was_ours(db: sqlite3.Connection) -> bool:
+    """Whether a database has exactly the tables of this version, whatever its header says."""
+    fresh = sqlite3.connect(":memory:")
+    try:
+        make_schema(fresh)
+        return schema_of(db) == schema_of(fresh)
+    finally:
+        fresh.close()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What tells a file from another one of the same name."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 _SELECT_REVISION = "SELECT number, at, actor, action, subject, state FROM revision WHERE number = ?"
@@ -420,6 +479,11 @@ def _head(db: sqlite3.Connection) -> int:
     return int(db.execute("SELECT COALESCE(MAX(number), 0) FROM revision").fetchone()[0])
 
 
+def _attempt(row: tuple[Any, ...]) -> Attempt:
+    number, revision, begun, finished, state, actor, report = row
+    return Attempt(number, revision, begun, finished, state, actor, _mapping(report, f"attempt {number}"))
+
+
 def _open_attempt(db: sqlite3.Connection) -> OpenAttempt | None:
     row = db.execute(
         "SELECT number, revision, begun_at, actor, undoing, touched FROM attempt"
@@ -433,17 +497,19 @@ def _open_attempt(db: sqlite3.Connection) -> OpenAttempt | None:
         (number,),
     )
     steps = tuple(
-        JournalStep(Provider(api, provider_id, provider_type), kind, json.loads(target))
+        JournalStep(Provider(api, provider_id, provider_type), kind, _mapping(target, f"attempt {number}"))
         for api, provider_id, provider_type, kind, target in rows
     )
     return OpenAttempt(number, revision, begun_at, actor, bool(undoing), steps, steps[:touched])
 
 
 def _applied(db: sqlite3.Connection, attempt: OpenAttempt | None) -> dict[str, AppliedRecord]:
-    rows = db.execute("SELECT provider, api, provider_id, provider_type, revision, snapshot FROM applied")
+    rows = db.execute("SELECT provider, api, provider_id, provider_type, revision, snapshot, at FROM applied")
     records = {
-        key: AppliedRecord(Provider(api, provider_id, kind), revision, json.loads(snapshot))
-        for key, api, provider_id, kind, revision, snapshot in rows
+        key: AppliedRecord(
+            Provider(api, provider_id, kind), revision, _mapping(snapshot, f"what is applied to {key}"), at
+        )
+        for key, api, provider_id, kind, revision, snapshot, at in rows
     }
     for step in attempt.touched if attempt else ():
         key = step.provider.key
@@ -477,21 +543,83 @@ def _stored(db: sqlite3.Connection, state: State) -> dict[str, Any]:
     """The configurations by digest; each body is kept once, however many revisions hold it."""
     kept = {}
     for name, configuration in state.configurations.items():
-        body = json.dumps(configuration.providers, sort_keys=True)
-        digest = hashlib.sha256(body.encode()).hexdigest()
-        db.execute("INSERT OR IGNORE INTO document VALUES (?, ?)", (digest, body))
+        digest = configuration.digest  # what cannot be read stays what it is
+        if not configuration.problem:
+            body = json.dumps(configuration.providers, sort_keys=True)
+            digest = digest_of(body)
+            db.execute("INSERT OR IGNORE INTO document VALUES (?, ?)", (digest, body))
         kept[name] = {"digest": digest, "source": configuration.source, "revision": configuration.revision}
     return kept
 
 
+def digest_of(body: str) -> str:
+    """The name under which a document is kept."""
+    return hashlib.sha256(body.encode()).hexdigest()
+
+
 def _revision(db: sqlite3.Connection, row: tuple[Any, ...]) -> Revision:
     number, at, actor, action, subject, body = row
-    stored = json.loads(body)
+    stored = stored_state(body, f"revision {number}")
+    if "lost" in stored:
+        return Revision(number, at, actor, action, subject, State(), stored["lost"])
     configurations = {}
     for name, kept in stored["configurations"].items():
-        found = db.execute("SELECT body FROM document WHERE digest = ?", (kept["digest"],)).fetchone()
-        configurations[name] = Configuration(name, json.loads(found[0]), kept["source"], kept["revision"])
+        digest = kept["digest"]
+        found = db.execute("SELECT body FROM document WHERE digest = ?", (digest,)).fetchone()
+        providers, problem = _document(None if found is None else found[0], digest)
+        configurations[name] = Configuration(
+            name, providers, kept["source"], kept["revision"], problem, digest
+        )
     return Revision(number, at, actor, action, subject, State(configurations, tuple(stored["assigned"])))
+
+
+def _known(revision: Revision) -> Revision:
+    if revision.lost:
+        raise RevisionLost(revision.number, revision.lost)
+    return revision
+
+
+def stored_state(text: Any, what: str) -> dict[str, Any]:
+    """What a revision holds: `configurations` by name, and the names `assigned`; or `lost`, which
+    says why nobody knows. Raises `Unreadable` when it is anything else.
+    """
+    data = _mapping(text, what)
+    with decoding(what):
+        if "lost" in data:
+            return {"lost": str(data["lost"])}
+        configurations, assigned = data["configurations"], data["assigned"]
+        for kept in configurations.values():
+            if not isinstance(kept["digest"], str) or not isinstance(kept["source"], str):
+                raise TypeError(kept)
+            int(kept["revision"])
+        if not isinstance(assigned, list) or not set(assigned) <= configurations.keys():
+            raise ValueError(assigned)
+    return data
+
+
+def _document(body: Any, digest: str) -> tuple[Mapping[str, Any], str]:
+    """What a configuration says, or why that cannot be told."""
+    if body is None:
+        return {}, "its text is lost"
+    try:
+        if digest_of(body) != digest:
+            return {}, "its text was changed in the store by hand or by damage (its digest is another)"
+        providers = json.loads(body)
+        for entries in providers.values():
+            for entry in entries:
+                if not isinstance(entry["provider_id"], str) or not isinstance(entry["config"], dict):
+                    return {}, "its text has not the shape of a configuration"
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError):
+        return {}, "its text cannot be read"
+    return providers, ""
+
+
+def _mapping(text: Any, what: str) -> dict[str, Any]:
+    with decoding(what):
+        data = json.loads(text)
+        if not isinstance(data, dict):
+            raise TypeError(data)
+        return data
 
 
 def _now() -> str:
