@@ -23,6 +23,7 @@ from stackconf.plan import (
     digester,
     is_unknown,
     last_known,
+    place_of,
     restored,
     snapshot_of,
     unknown,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from stackconf.registry.registry import Registry
     from stackconf.store.base import Store, View
+    from stackconf.types import Provider
 
 
 class Attempts:
@@ -47,7 +49,7 @@ class Attempts:
     def __init__(self, registry: Registry, wanted: Callable[[str], BaseModel | None]) -> None:
         self._registry = registry
         self._wanted = wanted
-        self._running: dict[str, tuple[Snapshot, BaseModel]] = {}
+        self._running: dict[Provider, tuple[Snapshot, BaseModel]] = {}
 
     def carry_out(
         self,
@@ -99,13 +101,11 @@ class Attempts:
             record = records.get(outcome.provider) if outcome.kind in {"join", "change"} else None
             config = self._wanted(outcome.provider) if record else None
             if record is not None and config is not None:
-                self._running[outcome.provider] = (record.snapshot, config)
+                self._running[record.provider] = (record.snapshot, config)
 
     def _step(self, change: ProviderChange, applied: Mapping[str, AppliedRecord], digest: Digest) -> Step:
         provider = change.provider
-        record = applied.get(provider.key)
-        if record is not None and record.provider.provider_type != provider.provider_type:
-            record = None
+        record = applied.get(place_of(provider, applied))
         owned = self._registry.find(provider.api, provider.provider_type)
         if not isinstance(owned, Owned):
             return Step(change, None, None, None)
@@ -126,7 +126,7 @@ class Attempts:
         certain = not is_unknown(record)
         if record is None or known is None:
             return Before(certain=certain)
-        running = self._running.get(record.provider.key)
+        running = self._running.get(record.provider)
         if running is not None and running[0] == known:
             return Before(running[1], certain)
         config = restored(evolve(record, snapshot=known), owned.config_class, now, digest)
@@ -149,7 +149,7 @@ class Attempts:
         """
         if is_unknown(record) and now is not None:
             return None
-        running = self._running.get(record.provider.key)
+        running = self._running.get(record.provider)
         if running is not None and running[0] == record.snapshot:
             return running[1]
         return restored(record, owned.config_class, now, digest)
@@ -167,23 +167,26 @@ def _records(
     left: dict[str, None] = {}
     stuck: set[str] = set()
     for position, (change, outcome) in enumerate(zip(plan.changes, report.outcomes, strict=True)):
-        key = change.provider.key
-        old = before.get(key)
+        key, place = change.provider.key, place_of(change.provider, before)
+        old = before.get(place)
         known = last_known(old)
         back = position in brought_back or (change.kind == "restore" and outcome.state == "applied")
         if outcome.state == "unknown":
-            records[key] = unknown(change.provider, old, targets[position])
+            records[place] = unknown(change.provider, old, targets[position])
         elif back and is_unknown(old):
             if old is None or known is None:
-                left[key] = None
+                left[place] = None
             else:
-                records[key] = evolve(old, snapshot=known)
+                records[place] = evolve(old, snapshot=known)
         elif change.kind == "leave":
             if outcome.state == "applied":
-                left[key] = None
+                left[place] = None
             else:
-                stuck.add(key)  # the old type is still to leave, so it is what stays recorded
-        elif outcome.state == "applied" and key not in stuck:
+                stuck.add(key)  # the old type is still to leave, so it is what stays recorded there
+        elif outcome.state == "applied" and key in stuck:
+            records[place] = unknown(change.provider, old, targets[position])
+        elif outcome.state == "applied":
+            left[place] = None
             records[key] = AppliedRecord(change.provider, plan.base_revision, targets[position])
     return records, [key for key in left if key not in records]
 

@@ -127,6 +127,21 @@ def unknown(
     return evolve(before, snapshot={**before.snapshot, UNKNOWN: "changed"})
 
 
+def place_of(provider: Provider, applied: Mapping[str, AppliedRecord]) -> str:
+    """The key of a provider's record: its own, unless one of another type has that or had it when
+    this one came, so that both are remembered until one of them has left.
+
+    >>> old, new = Provider("inference", "a", "remote::old"), Provider("inference", "a", "remote::new")
+    >>> applied = {"inference/a": AppliedRecord(old, 1, {})}
+    >>> place_of(old, applied), place_of(new, applied)
+    ('inference/a', 'inference/a remote::new')
+    """
+    beside = f"{provider.key} {provider.provider_type}"
+    other = applied.get(provider.key)
+    taken = other is not None and other.provider.provider_type != provider.provider_type
+    return beside if taken or beside in applied else provider.key
+
+
 def is_unknown(record: AppliedRecord | None) -> bool:
     """Whether nobody can say what a provider runs with."""
     return record is not None and UNKNOWN in record.snapshot
@@ -249,7 +264,7 @@ def make_plan(
     for key, each in resolved.items():
         if each.config is None:
             continue
-        change = _change_of(each, applied.get(key), digest, stack)
+        change = _change_of(each, applied.get(place_of(each.provider, applied)), digest, stack)
         if change is None:
             unchanged.append(key)
         else:
@@ -285,7 +300,12 @@ def _leaving(
     digest: Digest,
 ) -> list[ProviderChange]:
     """Those that are applied and no longer in the stack, each before those it depends on."""
-    gone = {key: record for key, record in applied.items() if key not in resolved}
+    wanted = {each.provider for each in resolved.values()}
+    gone = {
+        key: record
+        for key, record in applied.items()
+        if key not in resolved and record.provider not in wanted
+    }
     graph = {record.provider.api: dict.fromkeys(needs.get(key, ())) for key, record in gone.items()}
     rank = {api: number for number, api in enumerate(_sorted_apis(graph) or ())}
     ordered = sorted(gone.values(), key=lambda record: -rank.get(record.provider.api, 0))
@@ -301,8 +321,6 @@ def _left(record: AppliedRecord, digest: Digest) -> ProviderChange:
 def _change_of(
     resolved: Resolved, record: AppliedRecord | None, digest: Digest, stack: StackFile | None
 ) -> ProviderChange | None:
-    if record is not None and record.provider.provider_type != resolved.provider.provider_type:
-        record = None
     now = snapshot(resolved, digest)
     if record is not None and now == record.snapshot:
         return None

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from stackconf.errors import StalePlan, StoreError, UnknownName
-from stackconf.plan import mark
+from stackconf.plan import mark, place_of
 
 if TYPE_CHECKING:
     from stackconf.hardware.facts import Hardware
@@ -99,7 +99,7 @@ def _told(value: Any) -> str:
 def _applied(given: Plan, applied: Mapping[str, AppliedRecord], digest: Digest) -> Iterator[str]:
     """The providers of the plan that have something else by now."""
     for key, changes in _by_key(given).items():
-        record = applied.get(key)
+        record = applied.get(place_of(changes[0].provider, applied))
         base = "" if record is None else mark(record.provider, record.snapshot, digest)
         if base != changes[0].base:
             yield key

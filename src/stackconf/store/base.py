@@ -126,7 +126,9 @@ class View:
 
     revision: Revision
     applied: Mapping[str, AppliedRecord]
-    """By provider key. Those that an open attempt has touched are marked as unknown."""
+    """By provider key, or by `stackconf.plan.place_of` where one key has providers of two types.
+    Those that an open attempt has touched are marked as unknown.
+    """
     open_attempt: OpenAttempt | None = None
     attempt: int = 0
     """The number of the newest attempt."""

@@ -23,7 +23,7 @@ from weakref import WeakSet
 
 from stackconf.deadline import seconds_from
 from stackconf.errors import Conflict, RevisionLost, StoreDamaged, StoreError, UnknownName
-from stackconf.plan import AppliedRecord, unknown
+from stackconf.plan import AppliedRecord, place_of, unknown
 from stackconf.store import lock
 from stackconf.store.base import (
     NOTHING,
@@ -247,7 +247,7 @@ class SqliteStore:
                 "UPDATE attempt SET finished_at = ?, state = ?, report = ? WHERE number = ?",
                 (now, report.state, json.dumps({"outcomes": outcomes}), attempt),
             )
-            for outcome in outcomes:
+            for outcome in sorted(outcomes, key=lambda each: each["state"] == "unknown"):
                 values = (
                     outcome["provider"],
                     outcome["state"],
@@ -257,8 +257,8 @@ class SqliteStore:
                     now,
                 )
                 db.execute("INSERT OR REPLACE INTO status VALUES (?, ?, ?, ?, ?, ?)", values)
-            for record in applied.values():
-                _record(db, record, now)
+            for key, record in applied.items():
+                _record(db, key, record, now)
             for key in left:
                 db.execute("DELETE FROM applied WHERE provider = ?", (key,))
                 db.execute("DELETE FROM status WHERE provider = ?", (key,))
@@ -512,7 +512,7 @@ def _applied(db: sqlite3.Connection, attempt: OpenAttempt | None) -> dict[str, A
         for key, api, provider_id, kind, revision, snapshot, at in rows
     }
     for step in attempt.touched if attempt else ():
-        key = step.provider.key
+        key = place_of(step.provider, records)
         records[key] = unknown(step.provider, records.get(key), step.target)
     return records
 
@@ -523,18 +523,19 @@ def _end_cut_off(db: sqlite3.Connection, now: str) -> None:
     if attempt is None:
         return
     records = _applied(db, attempt)
+    for place in dict.fromkeys(place_of(step.provider, records) for step in attempt.touched):
+        _record(db, place, records[place], now)
     why = f"attempt {attempt.number} was cut off while it was at work here"
     for key in dict.fromkeys(step.provider.key for step in attempt.touched):
-        _record(db, records[key], now)
         row = (key, "unknown", attempt.number, attempt.revision, why, now)
         db.execute("INSERT OR REPLACE INTO status VALUES (?, ?, ?, ?, ?, ?)", row)
     db.execute("UPDATE attempt SET finished_at = ?, state = 'cut_off' WHERE finished_at IS NULL", (now,))
     db.execute("DELETE FROM step")
 
 
-def _record(db: sqlite3.Connection, record: AppliedRecord, now: str) -> None:
+def _record(db: sqlite3.Connection, key: str, record: AppliedRecord, now: str) -> None:
     provider = record.provider
-    row = (provider.key, provider.api, provider.provider_id, provider.provider_type, record.revision, now)
+    row = (key, provider.api, provider.provider_id, provider.provider_type, record.revision, now)
     values = (*row, json.dumps(record.snapshot))
     db.execute("INSERT OR REPLACE INTO applied VALUES (?, ?, ?, ?, ?, ?, ?)", values)
 
