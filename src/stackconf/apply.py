@@ -11,15 +11,14 @@ round, with what it had before. Either way it is asked afterwards whether it is 
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from threading import Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from attrs import evolve, field, frozen
 
+from stackconf.calling import Calls, Late
 from stackconf.deadline import seconds_from
 from stackconf.errors import HookError, StoreError
 from stackconf.redact import described, scrubbed
@@ -27,8 +26,6 @@ from stackconf.resolve.render import secrets_in
 from stackconf.types import Applied
 
 if TYPE_CHECKING:
-    import asyncio
-
     from pydantic import BaseModel
 
     from stackconf.plan import ProviderChange
@@ -36,8 +33,6 @@ if TYPE_CHECKING:
 
 State: TypeAlias = Literal["applied", "pending", "failed", "rolled_back", "unknown", "not_attempted"]
 """`unknown`: its undo failed, or its hook did not come back: nobody can say what it runs with."""
-
-_GRACE = 5.0  # a coroutine that blocks its loop is given up on after the deadline and this
 
 StepName: TypeAlias = Literal["apply", "check", "undo"]
 
@@ -141,10 +136,6 @@ class Progress:
 Observer: TypeAlias = Callable[[Progress], None]
 
 
-class _Late(Exception):
-    """A plugin's function did not come back before the deadline."""
-
-
 class _Unhealthy(Exception):
     """A check found something wrong, or a provider that must be healthy is out of reach."""
 
@@ -179,7 +170,7 @@ class Transaction:
         self._require_healthy = require_healthy
         self._seconds = apply_seconds() if seconds is None else seconds
         self._observe = _tolerant(observer)
-        self._calls = _Calls(self._seconds)
+        self._calls = Calls(self._seconds)
         self._done: dict[int, Applied] = {}
         self.brought_back: set[int] = set()
         """The positions of the steps that have again what they had before."""
@@ -257,7 +248,7 @@ class Transaction:
         with self._timed(step, "apply"):
             try:
                 result = self._calls.call(lambda: hooks.apply_config(provider, step.config, step.previous))
-            except _Late as error:
+            except Late as error:
                 problem = f"did not answer within {self._seconds:g} s and may still be running"
                 raise _Lost(str(hooks.owner.failed("apply_config", problem, provider.key))) from error
             except HookError:
@@ -347,7 +338,7 @@ class Transaction:
         """What went wrong in a plugin's check or undo, or `None`. `keep` is given the result."""
         try:
             result = self._calls.call(function)
-        except _Late:
+        except Late:
             return f"no answer within {self._seconds:g} s"
         except (Exception, SystemExit) as error:  # noqa: BLE001 (a plugin's; it becomes the report)
             return described(error).removeprefix("raised ")
@@ -388,89 +379,3 @@ class _Timed:
 
     def __exit__(self, *_: object) -> None:
         self._observe(evolve(self._begun, seconds=monotonic() - self._started))
-
-
-class _Calls:
-    """Calls plugins' functions, sync or async, each with a deadline.
-
-    All awaitables of one transaction run on one event loop, so that what `apply_config` opened
-    its `undo` can close. The loop exists only if something is async.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    def call(self, function: Callable[[], Any]) -> Any:
-        """The result, awaited if need be. Raises `_Late` after the deadline."""
-        result = self._in_thread(function)
-        return self._await(result) if inspect.isawaitable(result) else result
-
-    def close(self) -> None:
-        """Stop the event loop, if there is one."""
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._loop = None
-
-    def _in_thread(self, function: Callable[[], Any]) -> Any:
-        box: dict[str, Any] = {}
-
-        def run() -> None:
-            try:
-                box["result"] = function()
-            except BaseException as error:  # noqa: BLE001 (raised again by the thread that waits)
-                box["error"] = error
-
-        thread = Thread(target=run, name="stackconf-apply", daemon=True)
-        thread.start()
-        thread.join(self._seconds)
-        if thread.is_alive():
-            raise _Late
-        if "error" in box:
-            raise box["error"]
-        return box["result"]
-
-    def _await(self, awaitable: Awaitable[Any]) -> Any:
-        import asyncio
-
-        async def shielded() -> Any:
-            try:
-                return await awaitable
-            except (SystemExit, asyncio.CancelledError) as error:  # either would take the loop along
-                raise RuntimeError(described(error).removeprefix("raised ")) from error
-
-        async def waiting() -> Any:
-            task = asyncio.ensure_future(shielded())
-            task.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be left
-            done, _ = await asyncio.wait({task}, timeout=self._seconds)
-            if not done:
-                task.cancel()
-                raise _Late
-            return task.result()
-
-        if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-            Thread(target=_run_loop, args=(self._loop,), name="stackconf-loop", daemon=True).start()
-        future = asyncio.run_coroutine_threadsafe(waiting(), self._loop)
-        try:
-            return future.result(self._seconds + _GRACE)
-        except TimeoutError as error:
-            if future.done():
-                raise
-            self._loop = None  # something blocks it; the others get a new one
-            raise _Late from error
-
-
-def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
-    import asyncio
-
-    try:
-        loop.run_forever()
-        left = asyncio.all_tasks(loop)
-        for task in left:
-            task.cancel()
-        if left:
-            loop.run_until_complete(asyncio.wait(left, timeout=_GRACE))
-        loop.run_until_complete(loop.shutdown_asyncgens())
-    finally:
-        loop.close()

@@ -521,7 +521,7 @@ def test_an_async_hook_that_breaks_out_is_a_failure_and_holds_nobody(tmp_path, m
 @pytest.mark.parametrize("kind", ["blocking", "awaiting", "blocking-the-loop"])
 def test_a_hook_that_hangs_costs_its_deadline_and_its_state_is_unknown(tmp_path, monkeypatch, kind):
     monkeypatch.setenv("STACKCONF_APPLY_TIMEOUT", "0.2")
-    monkeypatch.setattr("stackconf.apply._GRACE", 0.2)
+    monkeypatch.setattr("stackconf.calling._GRACE", 0.2)
     gate = threading.Event()
     undone = []
 
