@@ -25,7 +25,6 @@ from stackconf.types import Applied, Issue, Level
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
-    from pluggy import HookImpl
     from pydantic import BaseModel
 
     from stackconf.hardware.facts import Hardware
@@ -188,18 +187,19 @@ class OwnerHooks:
         self._default = hook.default_config
         self._validate = hook.validate_user_config
         self._apply = hook.apply_config
-        self._only_default = _only(hook.default_config)
-        self._only_validate = _only(hook.validate_user_config)
+        self._plain_default = _plain(hook.default_config, ("provider", "hardware"))
+        self._plain_validate = _plain(
+            hook.validate_user_config, ("provider", "user_config", "config", "hardware")
+        )
 
     def default_config(self, provider: Provider, hardware: Hardware) -> Mapping[str, object] | None:
         """What the plugins derive from the hardware, reasons included. Raises `HookError`."""
         self.calling = "default_config"
-        arguments = {"provider": provider, "hardware": hardware}
         try:
-            if (only := self._only_default) is not None and not self._manager.monitored:
-                result: Any = only.function(*[arguments[name] for name in only.argnames])
+            if (plain := self._plain_default) is not None and not self._manager.monitored:
+                result: Any = plain(provider, hardware)
             else:
-                result = self._default(**arguments)
+                result = self._default(provider=provider, hardware=hardware)
             if type(result) is not dict and _is_mapping(result):
                 result = dict(result)  # one that computes its values has to do so here
         except BaseException as error:
@@ -208,7 +208,7 @@ class OwnerHooks:
             raise self._blamed(self._default, error, provider) from error
         if result is None or type(result) is dict:
             return result
-        culprit = self._giver("default_config", arguments)
+        culprit = self._giver("default_config", {"provider": provider, "hardware": hardware})
         problem = f"returned {type(result).__name__}, not a mapping of field names to values"
         if inspect.iscoroutine(result):
             result.close()  # or Python complains that nobody awaited it
@@ -223,19 +223,26 @@ class OwnerHooks:
     ) -> tuple[list[Issue], list[HookError]]:
         """What every plugin finds wrong, and the errors of those that failed to say."""
         self.calling = "validate_user_config"
-        arguments = {"provider": provider, "user_config": user_config, "config": config, "hardware": hardware}
         try:
-            if (only := self._only_validate) is not None and not self._manager.monitored:
-                answer: Any = only.function(*[arguments[name] for name in only.argnames])
-                answers = [] if answer is None else [answer]
+            if (plain := self._plain_validate) is not None and not self._manager.monitored:
+                answer: Any = plain(provider, user_config, config, hardware)
+                if answer is None or (type(answer) is list and not answer):
+                    return [], []
+                answers = [answer]
             else:
-                answers = self._validate(**arguments)
-            if not answers:
-                return [], []
+                answers = self._validate(
+                    provider=provider, user_config=user_config, config=config, hardware=hardware
+                )
             return [issue for answer in answers for issue in self._checked(answer, provider)], []
         except BaseException as error:
             if is_users_interrupt(error):
                 raise
+            arguments = {
+                "provider": provider,
+                "user_config": user_config,
+                "config": config,
+                "hardware": hardware,
+            }
             return self._validate_apart(provider, arguments)
 
     def apply_config(
@@ -366,15 +373,26 @@ def _on_one_line(issue: Issue) -> Issue:
     return evolve(issue, message=message, path=path, hint=hint)
 
 
-def _only(caller: pluggy.HookCaller) -> HookImpl | None:
-    """The implementation, where there is one and nothing around it: calling it is then all that
-    pluggy would do, and calling it directly takes half the time.
+def _plain(caller: pluggy.HookCaller, names: tuple[str, ...]) -> Callable[..., Any] | None:
+    """The one implementation as a function of the hook's arguments in the order of `names`, where
+    there is one and nothing around it: calling it is then all that pluggy would do, and calling it
+    directly takes a fraction of the time.
     """
     implementations = caller.get_hookimpls()
     if len(implementations) != 1:
         return None
     only = implementations[0]
-    return None if only.wrapper or only.hookwrapper or only.kwargnames else only
+    if only.wrapper or only.hookwrapper or only.kwargnames:
+        return None
+    function: Callable[..., Any] = only.function
+    wanted = only.argnames
+    if wanted == names:
+        return function
+    count = len(wanted)
+    if wanted == names[:count]:
+        return lambda *given: function(*given[:count])
+    places = [names.index(name) for name in wanted]
+    return lambda *given: function(*[given[place] for place in places])
 
 
 def register(manager: pluggy.PluginManager, plugin: Plugin) -> None:
