@@ -92,6 +92,8 @@ class FieldPlan:
     """The class itself gives something here."""
     locks: bool = False
     """Some field below is labelled as not the user's, whatever the labels above say."""
+    layered: bool = False
+    """Here or below, some default is a mapping that layers merge into."""
     required: bool = False
     description: str = ""
 
@@ -133,8 +135,14 @@ class ClassPlan:
     extra: Literal["allow", "ignore", "forbid"] = "ignore"
     aliased: bool = False
     """Some key, here or below, differs from its field's name."""
+    nested: tuple[tuple[str, ClassPlan | None], ...] = ()
+    """The fields below which there are classes; with the class, where it is surely that one."""
     layered: tuple[str, ...] = ()
     """The fields below which some default is a mapping that layers merge into."""
+    settable: frozenset[str] = frozenset()
+    """The fields whose plain value a user may set, whatever is there: labelled, no secret, no locks."""
+    settable_below: frozenset[str] = frozenset()
+    """The same where the label above says that it is the user's."""
     has_user: bool = False
     secretive: tuple[str, ...] = ()
     """The fields that hold a secret, themselves or somewhere below."""
@@ -273,7 +281,6 @@ def _value_at(value: object, step: str | int) -> object:
 
 
 def _raise_flags(plan: ClassPlan) -> None:
-    plan.layered = tuple(name for name, each in plan.fields.items() if _is_layered(each))
     plan.secretive = tuple(name for name, each in plan.fields.items() if _is_secretive(each))
     for each in plan.fields.values():
         plan.has_user = plan.has_user or each.user is True
@@ -284,6 +291,11 @@ def _raise_flags(plan: ClassPlan) -> None:
                 plan.has_user = plan.has_user or model.has_user
             inner = inner.item
         each.locks = _has_locks(each)
+        each.layered = _is_layered(each)
+    plan.layered = tuple(name for name, each in plan.fields.items() if each.layered)
+    plain = {name: each.user for name, each in plan.fields.items() if not (each.secret or each.locks)}
+    plan.settable = frozenset(name for name, user in plain.items() if user)
+    plan.settable_below = frozenset(name for name, user in plain.items() if user is not False)
 
 
 def _has_locks(field: FieldPlan) -> bool:
@@ -295,7 +307,9 @@ def _has_locks(field: FieldPlan) -> bool:
 
 
 def _is_layered(field: FieldPlan) -> bool:
-    below = field.item is not None and _is_layered(field.item)
+    if field.item is not None:
+        field.item.layered = _is_layered(field.item)
+    below = field.item is not None and field.item.layered
     return field.default is not None or below or any(model.layered for model in field.models)
 
 
@@ -326,6 +340,7 @@ def _compile_class(config_class: type[BaseModel], compiled: dict[type[BaseModel]
         if values:
             plan.tag_values[name] = values
     plan.names = frozenset(plan.fields)
+    plan.nested = tuple((name, _only_class(each)) for name, each in plan.fields.items() if _has_classes(each))
     plan.open_keys = frozenset(open_keys - plan.keys.keys())
     return plan
 
@@ -387,6 +402,14 @@ def _dumped(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="python")
     return {key: _dumped(inner) for key, inner in value.items()} if isinstance(value, Mapping) else value
+
+
+def _has_classes(field: FieldPlan | None) -> bool:
+    return field is not None and (bool(field.models) or _has_classes(field.item))
+
+
+def _only_class(field: FieldPlan) -> ClassPlan | None:
+    return field.models[0] if len(field.models) == 1 else None
 
 
 def _aliases(info: FieldInfo) -> list[str | AliasPath]:

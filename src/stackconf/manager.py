@@ -141,7 +141,6 @@ class Manager:
         self._overlay_layer = _OverlayLayer()
         self._attempts = Attempts(registry, self._wanted)
         self._entries: dict[str, ProviderEntry] = {entry.key: entry for entry in reversed(stack.providers)}
-        self._providers = {key: _provider(entry) for key, entry in self._entries.items()}
 
     @property
     def hardware(self) -> Hardware:
@@ -154,7 +153,8 @@ class Manager:
 
     def provider(self, key: str) -> Provider | None:
         """The stack's provider of that key, or `None`."""
-        return self._providers.get(key)
+        entry = self._entries.get(key)
+        return None if entry is None else entry.provider
 
     def provider_keys(self) -> list[str]:
         """`api/provider_id` of every enabled provider, in the file's order."""
@@ -324,14 +324,15 @@ class Manager:
         hardware = self.hardware
         hung: dict[OwnerHooks, str] = {}
         for key in keys:  # imports have a deadline of their own, and are not some provider's fault
-            self.registry.find(self._providers[key].api, self._providers[key].provider_type)
+            entry = self._entries[key]
+            self.registry.find(entry.api, entry.provider_type)
 
         def resolve(key: str) -> Resolved:
             entry = self._entries[key]
             if hung and (instead := self._not_asked(key, hung)):
                 return instead
             resolved = resolve_provider(
-                self._providers[key],
+                entry.provider,
                 self.registry,
                 hardware,
                 entry=entry,
@@ -342,7 +343,7 @@ class Manager:
             return resolved if resolved.owned is not None else self._tolerated(resolved)
 
         def late(key: str) -> Resolved:
-            provider = self._providers[key]
+            provider = self._entries[key].provider
             owned = self.registry.find_loaded(provider.api, provider.provider_type)
             if owned is not None:
                 hung[owned.hooks] = key
@@ -352,7 +353,7 @@ class Manager:
 
     def _not_asked(self, key: str, hung: Mapping[OwnerHooks, str]) -> Resolved | None:
         """A provider whose plugin hung for another one a moment ago; waiting again would not help."""
-        provider = self._providers[key]
+        provider = self._entries[key].provider
         owned = self.registry.find_loaded(provider.api, provider.provider_type)
         if owned is None or owned.hooks not in hung:
             return None
@@ -373,7 +374,7 @@ class Manager:
         return evolve(resolved, issues=tuple(issues))
 
     def _late(self, key: str) -> Resolved:
-        provider = self._providers[key]
+        provider = self._entries[key].provider
         owned = self.registry.find_loaded(provider.api, provider.provider_type)
         problem = f"did not come back within {hook_seconds():g} s"
         if owned is None:
@@ -454,10 +455,6 @@ def missing_type(registry: Registry, provider: Provider) -> Missing | PluginLoad
     """Why a provider's type has no owner, or `None` where it has one."""
     found = registry.find(provider.api, provider.provider_type)
     return None if isinstance(found, Owned) else found
-
-
-def _provider(entry: ProviderEntry) -> Provider:
-    return Provider(entry.api, str(entry.provider_id), entry.provider_type)
 
 
 def _refuse_stale(given: Plan, now: Plan, store: Store) -> None:

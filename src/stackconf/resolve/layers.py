@@ -124,6 +124,8 @@ def over_class_defaults(data: Data, plan: ClassPlan) -> Data:
 
 def over_default(value: Any, plan: FieldPlan) -> Any:
     """A field's value over the class's own default for it; lists and scalars replace that."""
+    if not plan.layered:
+        return value
     if type(value) is list and plan.kind == "list" and plan.item is not None:
         return [over_default(inner, plan.item) for inner in value]
     if type(value) is not dict:

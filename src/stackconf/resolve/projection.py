@@ -5,9 +5,7 @@ Everything else is dropped, and every path that is dropped is reported with its 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from attrs import frozen
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stackconf.redact import REDACTED, is_redacted
 from stackconf.resolve.layers import (
@@ -27,8 +25,7 @@ if TYPE_CHECKING:
 _NO_TAGS: frozenset[str] = frozenset()
 
 
-@frozen
-class Dropped:
+class Dropped(NamedTuple):
     """A path of an overlay that was not taken, and why."""
 
     path: Path
@@ -83,7 +80,13 @@ class _Projection:
     ) -> dict[str, Any]:
         """The kept part of a mapping for one class; `tags` may not make it another member's."""
         kept: dict[str, Any] = {}
+        settable = plan.settable_below if allowed else plan.settable
         for key, value in data.items():
+            kind = type(value)
+            redacted = kind is str and REDACTED in value
+            if key in settable and kind in SCALARS and not redacted and key not in tags:
+                kept[key] = value
+                continue
             name = plan.keys.get(key)
             if name is None:
                 self.of_unknown(key, value, above, kept, known=allowed and plan.extra == "allow")
@@ -95,7 +98,6 @@ class _Projection:
             user = allowed if field.user is None else field.user
             if name in tags and not plan.is_tagged({name: value}):
                 user = False
-            kind = type(value)
             if not user and kind is not dict:
                 self.drop((*above, key), _NOT_USERS)
                 continue
@@ -180,6 +182,8 @@ def _member_below(plan: FieldPlan, below: Any) -> ClassPlan | None:
         return plan.default_member
     if type(below) is not dict:
         return None
+    if len(plan.models) == 1:
+        return plan.models[0]
     return plan.model_for(below if plan.default is None else merge_values(plan.default, below, plan))
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from attrs import evolve, frozen
 
 from stackconf.redact import names_secret
-from stackconf.resolve.layers import SCALARS, Data, Path, dotted
+from stackconf.resolve.layers import Data, Path, dotted
 from stackconf.stackfile.env import EnvText
 from stackconf.types import Issue
 
@@ -33,14 +33,31 @@ Unknown: TypeAlias = list[tuple[Path, "ClassPlan"]]
 """Paths that no field knows, each with the class that does not know it."""
 
 
-def settle_stack_layer(data: Data, plan: ClassPlan, unknown: Unknown, above: Path = ()) -> Data:
-    """The stack layer with every environment text ready for its field's type.
+def settle_layer(data: Data, plan: ClassPlan, unknown: Unknown, *, from_environment: bool) -> Data:
+    """A layer with every environment text in it ready for its field's type.
 
     On the way, every key that no field knows is added to `unknown`; a class that says
     `extra="allow"` knows every key.
     """
-    if _is_settled(data, plan):
+    if not from_environment and _knows_all(plan, data):
         return data
+    return _settled_class(data, plan, unknown, ())
+
+
+def _knows_all(plan: ClassPlan, data: Data) -> bool:
+    """Whether it is certain at a glance that every key is a field's, at every level."""
+    if not data.keys() <= plan.fields.keys():
+        return False
+    for name, inner in plan.nested:
+        if name in data:
+            value = data[name]
+            kind = type(value)
+            if kind is list or (kind is dict and (inner is None or not _knows_all(inner, value))):
+                return False
+    return True
+
+
+def _settled_class(data: Data, plan: ClassPlan, unknown: Unknown, above: Path) -> Data:
     settled: dict[str, Any] | None = None
     for key, value in data.items():
         field = plan.fields.get(key)
@@ -52,26 +69,6 @@ def settle_stack_layer(data: Data, plan: ClassPlan, unknown: Unknown, above: Pat
             settled = dict(data) if settled is None else settled
             settled[key] = new
     return data if settled is None else settled
-
-
-def _is_settled(data: Data, plan: ClassPlan) -> bool:
-    """Whether it is certain at a glance that there is nothing to settle or to report, as for most
-    providers: every key is a field's, and nothing came from the environment.
-    """
-    fields = plan.fields
-    for key, value in data.items():
-        field = fields.get(key)
-        if field is None:
-            return False
-        kind = type(value)
-        if kind in SCALARS:
-            continue
-        if kind is list:
-            if not SCALARS.issuperset(map(type, value)):
-                return False
-        elif kind is not dict or len(field.models) != 1 or not _is_settled(value, field.models[0]):
-            return False
-    return True
 
 
 def _settled(value: Any, field: FieldPlan | None, unknown: Unknown, path: Path) -> Any:
@@ -90,7 +87,7 @@ def _settled(value: Any, field: FieldPlan | None, unknown: Unknown, path: Path) 
 def _settled_mapping(value: Data, field: FieldPlan | None, unknown: Unknown, path: Path) -> Data:
     model = field.model_for(value) if field else None
     if model is not None:
-        return settle_stack_layer(value, model, unknown, path)
+        return _settled_class(value, model, unknown, path)
     item = field.item if field else None
     new = {key: _settled(inner, item, unknown, (*path, key)) for key, inner in value.items()}
     return value if all(new[key] is value[key] for key in value) else new
@@ -134,7 +131,8 @@ def settle_references(
     taken: TakenOverlay, plan: ClassPlan, provider: Provider, issues: list[Issue]
 ) -> TakenOverlay:
     """The overlay with the references of its secret fields resolved on this machine."""
-    if not _may_refer(taken.values):
+    holds_no_secret = plan.extra != "allow" and taken.values.keys().isdisjoint(plan.secretive)
+    if holds_no_secret or not _may_refer(taken.values):
         return taken
     values = _resolved_in(taken.values, plan, (), _Reporter(taken.overlay.name, provider, issues))
     return taken if values is taken.values else evolve(taken, values=values)

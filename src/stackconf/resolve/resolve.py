@@ -6,7 +6,7 @@ the class's plan, validated once, and kept, so that `origins` can say later wher
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
@@ -29,7 +29,8 @@ from stackconf.resolve.layers import (
     plain,
 )
 from stackconf.resolve.projection import Dropped, project
-from stackconf.resolve.references import Unknown, settle_references, settle_stack_layer
+from stackconf.resolve.references import Unknown, settle_layer, settle_references
+from stackconf.stackfile.env import holds_env_text
 from stackconf.types import Because, Issue
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Overlay:
     values: Data = field(repr=False)
 
 
-@frozen
+@frozen(slots=False)  # made for every provider at every resolve, and cheaper so
 class TakenOverlay:
     """An overlay after projection: what of it counts, and what was dropped."""
 
@@ -59,7 +60,7 @@ class TakenOverlay:
     dropped: tuple[Dropped, ...] = ()
 
 
-@frozen(eq=False)
+@frozen(eq=False, slots=False)  # as above
 class Resolved:
     """One provider's effective configuration with the layers that made it.
 
@@ -115,27 +116,31 @@ def resolve_provider(
     unknown: Unknown = []
     defaults = _defaults(provider, owned, hardware, issues)
     hardware_values = _hardware_layer(defaults, provider, owned, plan, issues) if defaults else EMPTY
-    values = settle_stack_layer(canonical(stack_values, plan), plan, unknown)
+    if entry is not None and stack_values is entry.config:
+        from_environment = entry.from_environment
+    else:
+        from_environment = holds_env_text(stack_values)
+    values = settle_layer(canonical(stack_values, plan), plan, unknown, from_environment=from_environment)
     merged = merge(hardware_values, values, plan)
     taken: tuple[TakenOverlay, ...] = ()
     for overlay in overlays:
         each = settle_references(_take(overlay, plan, merged), plan, provider, issues)
         merged = merge(merged, each.values, plan)
         taken = (*taken, each)
-    user_config = _user_config(taken, plan)
-
-    def blame() -> Blame:
-        return Blame(provider, plan, owned, hardware_values, values, taken, entry, stack, unknown)
-
-    if unknown:
-        issues += unknown_field_issues(blame(), unknown)
-    config = _validate(owned, over_class_defaults(merged, plan), plan, blame, issues)
+    merged = over_class_defaults(merged, plan)
+    config, refusal = _validate(provider, owned, merged, plan)
+    found: list[Issue] = []
+    errors: list[HookError] = []
     if config is not None:
+        user_config = _user_config(taken, plan)
         found, errors = owned.hooks.validate_user_config(provider, user_config, config, hardware)
-        if found:
-            issues += blame().completed(found, config)
-        if errors:
-            issues += blame().scrubbed(map(_of_hook, errors), config)
+    if unknown or refusal or found or errors:
+        blame = Blame(provider, plan, owned, hardware_values, values, taken, entry, stack, unknown)
+        issues += unknown_field_issues(blame, unknown)
+        issues += _refused(blame, refusal, merged)
+        if config is not None:
+            issues += blame.completed(found, config)
+            issues += blame.scrubbed(map(_of_hook, errors), config)
     if entry is not None and entry.issues and any(issue.level == "error" for issue in entry.issues):
         config = None
     return Resolved(provider, entry, owned, config, defaults, hardware_values, values, taken, tuple(issues))
@@ -170,7 +175,8 @@ def _hardware_layer(
 ) -> Data:
     unknown: Unknown = []
     try:
-        values = settle_stack_layer(canonical(_without_reasons(defaults), plan), plan, unknown)
+        bare = canonical(_without_reasons(defaults), plan)
+        values = settle_layer(bare, plan, unknown, from_environment=False)
     except RecursionError:
         failure = owned.hooks.owner.failed("default_config", "gave values nested without end", provider.key)
         issues.append(_of_hook(failure))
@@ -195,21 +201,26 @@ def _without_reasons(values: Mapping[str, object]) -> Data:
 
 
 def _validate(
-    owned: Owned, merged: Data, plan: ClassPlan, blame: Callable[[], Blame], issues: list[Issue]
-) -> BaseModel | None:
+    provider: Provider, owned: Owned, merged: Data, plan: ClassPlan
+) -> tuple[BaseModel | None, ValidationError | HookError | None]:
+    """The configuration as an object, or why there is none."""
     owned.hooks.calling = "config class"
     try:
         if plan.aliased:
-            return owned.config_class.model_validate(merged, by_alias=True, by_name=True)
-        return owned.config_class.__pydantic_validator__.validate_python(merged)  # type: ignore[no-any-return]
+            return owned.config_class.model_validate(merged, by_alias=True, by_name=True), None
+        return owned.config_class.__pydantic_validator__.validate_python(merged), None
     except ValidationError as error:
-        issues += blame().of(error, merged)
+        return None, error
     except BaseException as error:
         if is_users_interrupt(error):
             raise
-        failure = owned.hooks.owner.failed("config class", described(error), blame().provider.key)
-        issues += blame().scrubbed([_of_hook(failure)])
-    return None
+        return None, owned.hooks.owner.failed("config class", described(error), provider.key)
+
+
+def _refused(blame: Blame, refusal: ValidationError | HookError | None, merged: Data) -> list[Issue]:
+    if isinstance(refusal, ValidationError):
+        return blame.of(refusal, merged)
+    return blame.scrubbed([_of_hook(refusal)]) if refusal else []
 
 
 def _no_owner(

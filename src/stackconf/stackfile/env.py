@@ -20,6 +20,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from attrs import frozen
@@ -27,7 +28,7 @@ from attrs import frozen
 from stackconf.types import Issue, Level
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
 Grammar: TypeAlias = Literal["new", "old"]
 
@@ -129,6 +130,15 @@ def may_refer(text: str) -> bool:
     (False, True)
     """
     return "$" in text or "{{" in text
+
+
+def holds_env_text(value: object) -> bool:
+    """Whether something in a value, at any depth, came from the environment."""
+    if isinstance(value, Mapping):
+        return any(map(holds_env_text, value.values()))
+    if isinstance(value, (list, tuple)):
+        return any(map(holds_env_text, value))
+    return isinstance(value, EnvText)
 
 
 def detect(texts: Iterable[str]) -> Literal["new", "old", "either"]:

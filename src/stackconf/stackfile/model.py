@@ -30,10 +30,19 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from attrs import evolve, field, frozen
 
 from stackconf.errors import InvalidConfig
-from stackconf.stackfile.env import EnvText, Expanded, Grammar, detect, expand, faults, may_refer
+from stackconf.stackfile.env import (
+    EnvText,
+    Expanded,
+    Grammar,
+    detect,
+    expand,
+    faults,
+    holds_env_text,
+    may_refer,
+)
 from stackconf.stackfile.load import MAX_ISSUES, Document, PathPart, by_position, parse, path_text, read
 from stackconf.suggest import did_you_mean
-from stackconf.types import Issue, Level, Position
+from stackconf.types import Issue, Level, Position, Provider
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,11 +127,24 @@ class ProviderEntry:
     path: NodePath = ()
     disabled: bool = False
     issues: tuple[Issue, ...] = ()
+    provider: Provider = field(init=False, repr=False, eq=False)
+    """The provider, as plugins are told of it."""
+    key: str = field(init=False, repr=False, eq=False)
+    """`api/provider_id`, as people write it."""
+    from_environment: bool = field(init=False, repr=False, eq=False)
+    """Whether anything in `config` came from the environment."""
 
-    @property
-    def key(self) -> str:
-        """`api/provider_id`, as people write it."""
-        return f"{self.api}/{self.provider_id or DISABLED}"
+    @provider.default
+    def _provider(self) -> Provider:
+        return Provider(self.api, self.provider_id or DISABLED, self.provider_type)
+
+    @key.default
+    def _key(self) -> str:
+        return self.provider.key
+
+    @from_environment.default
+    def _from_environment(self) -> bool:
+        return holds_env_text(self.config)
 
 
 @frozen
