@@ -323,13 +323,12 @@ class Manager:
     def _resolve(self, keys: Sequence[str], overlays: Overlays) -> list[Resolved]:
         hardware = self.hardware
         hung: dict[OwnerHooks, str] = {}
-        for key in keys:  # imports have a deadline of their own, and are not some provider's fault
-            entry = self._entries[key]
+        entries = [self._entries[key] for key in keys]
+        for entry in entries:  # imports have a deadline of their own, and are not some provider's fault
             self.registry.find(entry.api, entry.provider_type)
 
-        def resolve(key: str) -> Resolved:
-            entry = self._entries[key]
-            if hung and (instead := self._not_asked(key, hung)):
+        def resolve(entry: ProviderEntry) -> Resolved:
+            if hung and (instead := self._not_asked(entry, hung)):
                 return instead
             resolved = resolve_provider(
                 entry.provider,
@@ -337,30 +336,28 @@ class Manager:
                 hardware,
                 entry=entry,
                 stack_values=entry.config,
-                overlays=overlays.get(key, ()),
+                overlays=overlays.get(entry.key, ()),
                 stack=self.stack,
             )
             return resolved if resolved.owned is not None else self._tolerated(resolved)
 
-        def late(key: str) -> Resolved:
-            provider = self._entries[key].provider
-            owned = self.registry.find_loaded(provider.api, provider.provider_type)
+        def late(entry: ProviderEntry) -> Resolved:
+            owned = self.registry.find_loaded(entry.api, entry.provider_type)
             if owned is not None:
-                hung[owned.hooks] = key
-            return self._late(key)
+                hung[owned.hooks] = entry.key
+            return self._late(entry)
 
-        return map_with_deadline(resolve, keys, seconds=hook_seconds(), late=late)
+        return map_with_deadline(resolve, entries, seconds=hook_seconds(), late=late)
 
-    def _not_asked(self, key: str, hung: Mapping[OwnerHooks, str]) -> Resolved | None:
+    def _not_asked(self, entry: ProviderEntry, hung: Mapping[OwnerHooks, str]) -> Resolved | None:
         """A provider whose plugin hung for another one a moment ago; waiting again would not help."""
-        provider = self._entries[key].provider
-        owned = self.registry.find_loaded(provider.api, provider.provider_type)
+        owned = self.registry.find_loaded(entry.api, entry.provider_type)
         if owned is None or owned.hooks not in hung:
             return None
         owner = owned.hooks.owner
         text = f"plugin `{owner.name}` was not asked: it did not come back for {hung[owned.hooks]}"
-        issue = Issue(text, code="hook-error", provider=key, hint=PLUGIN_DEFECT)
-        return Resolved(provider, self._entries[key], issues=(issue,))
+        issue = Issue(text, code="hook-error", provider=entry.key, hint=PLUGIN_DEFECT)
+        return Resolved(entry.provider, entry, issues=(issue,))
 
     def _tolerated(self, resolved: Resolved) -> Resolved:
         if not self._skip_unknown:
@@ -373,8 +370,8 @@ class Manager:
         ]
         return evolve(resolved, issues=tuple(issues))
 
-    def _late(self, key: str) -> Resolved:
-        provider = self._entries[key].provider
+    def _late(self, entry: ProviderEntry) -> Resolved:
+        provider = entry.provider
         owned = self.registry.find_loaded(provider.api, provider.provider_type)
         problem = f"did not come back within {hook_seconds():g} s"
         if owned is None:
@@ -383,7 +380,7 @@ class Manager:
             error = owned.hooks.owner.failed(owned.hooks.calling, problem)
         text = str(error).removeprefix(f"{provider.key}: ")
         issue = Issue(text, code="hook-error", provider=provider.key, hint=PLUGIN_DEFECT)
-        return Resolved(provider, self._entries[key], issues=(issue,))
+        return Resolved(provider, entry, issues=(issue,))
 
     def _misspelt_apis(self) -> list[Issue]:
         """Apis of the stack that have no provider and are surely another one, misspelt."""

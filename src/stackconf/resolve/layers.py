@@ -64,7 +64,7 @@ def merge(low: Data, high: Data, plan: ClassPlan | None = None) -> Data:
     merged = dict(low)
     for key, value in high.items():
         if type(value) is dict and type(below := merged.get(key)) is dict:
-            merged[key] = merge_values(below, value, plan.fields.get(key) if plan else None)
+            merged[key] = merge_values(below, value, None if plan is None else plan.fields.get(key))
         else:
             merged[key] = value
     return merged
@@ -74,13 +74,15 @@ def merge_values(low: Data, high: Data, plan: FieldPlan | None) -> Data:
     """`high` over `low`, both mappings, where one field says what they are."""
     if plan is None:
         return merge(low, high)
+    if len(plan.models) == 1:
+        return merge(low, high, plan.models[0])
     if plan.kind == "mapping" and plan.item is not None:
         return _merge_mapping(low, high, plan.item)
-    if len(plan.models) > 1:
-        if _meant_for_another(low, high, plan):
-            return high
-        return merge(low, high, plan.model_for({**low, **high}))
-    return merge(low, high, plan.models[0] if plan.models else None)
+    if not plan.models:
+        return merge(low, high)
+    if _meant_for_another(low, high, plan):
+        return high
+    return merge(low, high, plan.model_for({**low, **high}))
 
 
 def _meant_for_another(low: Data, high: Data, plan: FieldPlan) -> bool:

@@ -101,7 +101,7 @@ class _Projection:
             if not user and kind is not dict:
                 self.drop((*above, key), _NOT_USERS)
                 continue
-            if kind in SCALARS and not (field.secret or field.locks or (kind is str and REDACTED in value)):
+            if name in settable and kind in SCALARS and not redacted:
                 kept[name] = value
                 continue
             taken = self.of_value(value, field, (*above, key), base.get(name, MISSING), allowed=user)

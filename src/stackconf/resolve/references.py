@@ -14,7 +14,7 @@ import re
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from stackconf.redact import names_secret
 from stackconf.resolve.layers import Data, Path, dotted
@@ -23,7 +23,6 @@ from stackconf.types import Issue
 
 if TYPE_CHECKING:
     from stackconf.fields import ClassPlan, FieldPlan
-    from stackconf.resolve.resolve import TakenOverlay
     from stackconf.types import Provider
 
 _SECRET_REFERENCE = re.compile(r"\$\{(?:env\.(?P<variable>[A-Z0-9_]+)|file:(?P<file>/[^}]+))\}")
@@ -33,31 +32,26 @@ Unknown: TypeAlias = list[tuple[Path, "ClassPlan"]]
 """Paths that no field knows, each with the class that does not know it."""
 
 
-def settle_layer(data: Data, plan: ClassPlan, unknown: Unknown, *, from_environment: bool) -> Data:
-    """A layer with every environment text in it ready for its field's type.
-
-    On the way, every key that no field knows is added to `unknown`; a class that says
-    `extra="allow"` knows every key.
+def knows_all(plan: ClassPlan, data: Data) -> bool:
+    """Whether it is certain at a glance that every key is a field's, at every level, as it is for
+    most providers. Of layers that were merged, it is then certain for each.
     """
-    if not from_environment and _knows_all(plan, data):
-        return data
-    return _settled_class(data, plan, unknown, ())
-
-
-def _knows_all(plan: ClassPlan, data: Data) -> bool:
-    """Whether it is certain at a glance that every key is a field's, at every level."""
     if not data.keys() <= plan.fields.keys():
         return False
     for name, inner in plan.nested:
         if name in data:
             value = data[name]
-            kind = type(value)
-            if kind is list or (kind is dict and (inner is None or not _knows_all(inner, value))):
+            if type(value) is not dict or inner is None or not knows_all(inner, value):
                 return False
     return True
 
 
-def _settled_class(data: Data, plan: ClassPlan, unknown: Unknown, above: Path) -> Data:
+def settle_layer(data: Data, plan: ClassPlan, unknown: Unknown, above: Path = ()) -> Data:
+    """A layer with every environment text in it ready for its field's type.
+
+    On the way, every key that no field knows is added to `unknown`; a class that says
+    `extra="allow"` knows every key.
+    """
     settled: dict[str, Any] | None = None
     for key, value in data.items():
         field = plan.fields.get(key)
@@ -87,7 +81,7 @@ def _settled(value: Any, field: FieldPlan | None, unknown: Unknown, path: Path) 
 def _settled_mapping(value: Data, field: FieldPlan | None, unknown: Unknown, path: Path) -> Data:
     model = field.model_for(value) if field else None
     if model is not None:
-        return _settled_class(value, model, unknown, path)
+        return settle_layer(value, model, unknown, path)
     item = field.item if field else None
     new = {key: _settled(inner, item, unknown, (*path, key)) for key, inner in value.items()}
     return value if all(new[key] is value[key] for key in value) else new
@@ -127,15 +121,15 @@ def is_reference(value: object) -> bool:
     return isinstance(value, str) and _SECRET_REFERENCE.fullmatch(value) is not None
 
 
-def settle_references(
-    taken: TakenOverlay, plan: ClassPlan, provider: Provider, issues: list[Issue]
-) -> TakenOverlay:
-    """The overlay with the references of its secret fields resolved on this machine."""
-    holds_no_secret = plan.extra != "allow" and taken.values.keys().isdisjoint(plan.secretive)
-    if holds_no_secret or not _may_refer(taken.values):
-        return taken
-    values = _resolved_in(taken.values, plan, (), _Reporter(taken.overlay.name, provider, issues))
-    return taken if values is taken.values else evolve(taken, values=values)
+def settled_references(
+    values: Data, plan: ClassPlan, configuration: str, provider: Provider, issues: list[Issue]
+) -> Data:
+    """What an overlay sets, with the references of its secret fields resolved on this machine."""
+    if plan.extra != "allow" and values.keys().isdisjoint(plan.secretive):
+        return values
+    if not _may_refer(values):
+        return values
+    return _resolved_in(values, plan, (), _Reporter(configuration, provider, issues))
 
 
 def _may_refer(data: Data) -> bool:

@@ -29,7 +29,7 @@ from stackconf.resolve.layers import (
     plain,
 )
 from stackconf.resolve.projection import Dropped, project
-from stackconf.resolve.references import Unknown, settle_layer, settle_references
+from stackconf.resolve.references import Unknown, knows_all, settle_layer, settled_references
 from stackconf.stackfile.env import holds_env_text
 from stackconf.types import Because, Issue
 
@@ -116,25 +116,26 @@ def resolve_provider(
     unknown: Unknown = []
     defaults = _defaults(provider, owned, hardware, issues)
     hardware_values = _hardware_layer(defaults, provider, owned, plan, issues) if defaults else EMPTY
-    if entry is not None and stack_values is entry.config:
-        from_environment = entry.from_environment
-    else:
-        from_environment = holds_env_text(stack_values)
-    values = settle_layer(canonical(stack_values, plan), plan, unknown, from_environment=from_environment)
+    values = canonical(stack_values, plan) if plan.aliased else stack_values
     merged = merge(hardware_values, values, plan)
+    if _from_environment(entry, stack_values) or not knows_all(plan, merged):
+        hardware_values = _settled_hardware_layer(hardware_values, provider, owned, plan, issues)
+        values = settle_layer(values, plan, unknown)
+        merged = merge(hardware_values, values, plan)
     taken: tuple[TakenOverlay, ...] = ()
     for overlay in overlays:
-        each = settle_references(_take(overlay, plan, merged), plan, provider, issues)
+        each = _take(overlay, plan, merged, provider, issues)
         merged = merge(merged, each.values, plan)
         taken = (*taken, each)
-    merged = over_class_defaults(merged, plan)
+    if plan.layered:
+        merged = over_class_defaults(merged, plan)
     config, refusal = _validate(provider, owned, merged, plan)
     found: list[Issue] = []
     errors: list[HookError] = []
     if config is not None:
         user_config = _user_config(taken, plan)
         found, errors = owned.hooks.validate_user_config(provider, user_config, config, hardware)
-    if unknown or refusal or found or errors:
+    if unknown or refusal is not None or found or errors:
         blame = Blame(provider, plan, owned, hardware_values, values, taken, entry, stack, unknown)
         issues += unknown_field_issues(blame, unknown)
         issues += _refused(blame, refusal, merged)
@@ -146,9 +147,18 @@ def resolve_provider(
     return Resolved(provider, entry, owned, config, defaults, hardware_values, values, taken, tuple(issues))
 
 
-def _take(overlay: Overlay, plan: ClassPlan, base: Data) -> TakenOverlay:
+def _from_environment(entry: ProviderEntry | None, stack_values: Data) -> bool:
+    if entry is not None and stack_values is entry.config:
+        return entry.from_environment
+    return holds_env_text(stack_values)
+
+
+def _take(
+    overlay: Overlay, plan: ClassPlan, base: Data, provider: Provider, issues: list[Issue]
+) -> TakenOverlay:
     kept, dropped = project(overlay.values, plan, base)
-    return TakenOverlay(overlay, kept, tuple(dropped))
+    values = settled_references(kept, plan, overlay.name, provider, issues)
+    return TakenOverlay(overlay, values, tuple(dropped))
 
 
 def _user_config(taken: tuple[TakenOverlay, ...], plan: ClassPlan) -> Data:
@@ -173,14 +183,20 @@ def _defaults(
 def _hardware_layer(
     defaults: Mapping[str, object], provider: Provider, owned: Owned, plan: ClassPlan, issues: list[Issue]
 ) -> Data:
-    unknown: Unknown = []
     try:
-        bare = canonical(_without_reasons(defaults), plan)
-        values = settle_layer(bare, plan, unknown, from_environment=False)
+        bare = _without_reasons(defaults)
+        return canonical(bare, plan) if plan.aliased else bare
     except RecursionError:
         failure = owned.hooks.owner.failed("default_config", "gave values nested without end", provider.key)
         issues.append(_of_hook(failure))
         return EMPTY
+
+
+def _settled_hardware_layer(
+    values: Data, provider: Provider, owned: Owned, plan: ClassPlan, issues: list[Issue]
+) -> Data:
+    unknown: Unknown = []
+    values = settle_layer(values, plan, unknown)
     for path, _ in unknown:
         problem = f"gave the unknown field `{dotted(path)}`"
         issues.append(_of_hook(owned.hooks.owner.failed("default_config", problem, provider.key)))
@@ -220,7 +236,7 @@ def _validate(
 def _refused(blame: Blame, refusal: ValidationError | HookError | None, merged: Data) -> list[Issue]:
     if isinstance(refusal, ValidationError):
         return blame.of(refusal, merged)
-    return blame.scrubbed([_of_hook(refusal)]) if refusal else []
+    return [] if refusal is None else blame.scrubbed([_of_hook(refusal)])
 
 
 def _no_owner(
