@@ -61,12 +61,10 @@ def merge(low: Data, high: Data, plan: ClassPlan | None = None) -> Data:
         return high
     if not high:
         return low
-    merged = dict(low)
+    merged = {**low, **high}
     for key, value in high.items():
-        if type(value) is dict and type(below := merged.get(key)) is dict:
+        if type(value) is dict and key in low and type(below := low[key]) is dict:
             merged[key] = merge_values(below, value, None if plan is None else plan.fields.get(key))
-        else:
-            merged[key] = value
     return merged
 
 

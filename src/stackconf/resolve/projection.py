@@ -61,6 +61,8 @@ _STARS = "a redacted value, and not the one that is there"
 class _Projection:
     """One overlay on its way through the plan; `MISSING` stands for a value of which nothing is kept."""
 
+    __slots__ = ("dropped",)
+
     def __init__(self) -> None:
         self.dropped: list[Dropped] = []
 
@@ -83,8 +85,8 @@ class _Projection:
         settable = plan.settable_below if allowed else plan.settable
         for key, value in data.items():
             kind = type(value)
-            redacted = kind is str and REDACTED in value
-            if key in settable and kind in SCALARS and not redacted and key not in tags:
+            plain = kind in SCALARS and not (kind is str and REDACTED in value)
+            if plain and key in settable and key not in tags:
                 kept[key] = value
                 continue
             name = plan.keys.get(key)
@@ -101,7 +103,7 @@ class _Projection:
             if not user and kind is not dict:
                 self.drop((*above, key), _NOT_USERS)
                 continue
-            if name in settable and kind in SCALARS and not redacted:
+            if plain and name in settable:
                 kept[name] = value
                 continue
             taken = self.of_value(value, field, (*above, key), base.get(name, MISSING), allowed=user)
@@ -145,7 +147,7 @@ class _Projection:
         base = over_default(below if type(below) is dict else {}, plan) if model is there else EMPTY
         tags = plan.tags if stays else _NO_TAGS
         kept = self.of_class(value, model, path, base, allowed=allowed, tags=tags)
-        return self.something(kept, value, path, allowed=allowed)
+        return kept or self.nothing(value, path, allowed=allowed)
 
     def of_mapping(self, value: Data, plan: FieldPlan, path: Path, below: Any, *, allowed: bool) -> Any:
         item = plan.item
@@ -157,7 +159,7 @@ class _Projection:
             taken = self.of_value(inner, item, (*path, key), base.get(key, MISSING), allowed=allowed)
             if taken is not MISSING:
                 kept[key] = taken
-        return self.something(kept, value, path, allowed=allowed)
+        return kept or self.nothing(value, path, allowed=allowed)
 
     def of_list(self, value: list[Any], item: FieldPlan, path: Path) -> list[Any]:
         """A list replaces what is there, so its items are over nothing."""
@@ -167,12 +169,12 @@ class _Projection:
         ]
         return [each for each in taken if each is not MISSING]
 
-    def something(self, kept: dict[str, Any], given: Data, path: Path, *, allowed: bool) -> Any:
-        """The mapping, unless nothing of it is left. An empty one counts where it is the user's, and
-        an item of a list keeps its place.
+    def nothing(self, given: Data, path: Path, *, allowed: bool) -> Any:
+        """What stands for a mapping of which nothing is left. An empty one counts where it is the
+        user's, and an item of a list keeps its place.
         """
-        if kept or (allowed and (not given or isinstance(path[-1], int))):
-            return kept
+        if allowed and (not given or isinstance(path[-1], int)):
+            return {}
         return MISSING if given else self.drop(path, _NOT_USERS)
 
 

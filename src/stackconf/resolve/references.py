@@ -36,7 +36,7 @@ def knows_all(plan: ClassPlan, data: Data) -> bool:
     """Whether it is certain at a glance that every key is a field's, at every level, as it is for
     most providers. Of layers that were merged, it is then certain for each.
     """
-    if not data.keys() <= plan.fields.keys():
+    if not plan.names.issuperset(data):
         return False
     for name, inner in plan.nested:
         if name in data:

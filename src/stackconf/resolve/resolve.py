@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 from pydantic import ValidationError
 
 from stackconf.errors import HookError, PluginLoadError
@@ -51,7 +51,7 @@ class Overlay:
     values: Data = field(repr=False)
 
 
-@frozen(slots=False)  # made for every provider at every resolve, and cheaper so
+@define
 class TakenOverlay:
     """An overlay after projection: what of it counts, and what was dropped."""
 
@@ -60,7 +60,7 @@ class TakenOverlay:
     dropped: tuple[Dropped, ...] = ()
 
 
-@frozen(eq=False, slots=False)  # as above
+@define(eq=False)
 class Resolved:
     """One provider's effective configuration with the layers that made it.
 
@@ -124,9 +124,10 @@ def resolve_provider(
         merged = merge(hardware_values, values, plan)
     taken: tuple[TakenOverlay, ...] = ()
     for overlay in overlays:
-        each = _take(overlay, plan, merged, provider, issues)
-        merged = merge(merged, each.values, plan)
-        taken = (*taken, each)
+        kept, dropped = project(overlay.values, plan, merged)
+        settled = settled_references(kept, plan, overlay.name, provider, issues)
+        taken = (*taken, TakenOverlay(overlay, settled, tuple(dropped)))
+        merged = merge(merged, settled, plan)
     if plan.layered:
         merged = over_class_defaults(merged, plan)
     config, refusal = _validate(provider, owned, merged, plan)
@@ -151,14 +152,6 @@ def _from_environment(entry: ProviderEntry | None, stack_values: Data) -> bool:
     if entry is not None and stack_values is entry.config:
         return entry.from_environment
     return holds_env_text(stack_values)
-
-
-def _take(
-    overlay: Overlay, plan: ClassPlan, base: Data, provider: Provider, issues: list[Issue]
-) -> TakenOverlay:
-    kept, dropped = project(overlay.values, plan, base)
-    values = settled_references(kept, plan, overlay.name, provider, issues)
-    return TakenOverlay(overlay, values, tuple(dropped))
 
 
 def _user_config(taken: tuple[TakenOverlay, ...], plan: ClassPlan) -> Data:
