@@ -99,6 +99,9 @@ class _OverlayLayer:
         return _OverlayLayer(assigned, parts, overlays)
 
 
+_NO_OVERLAYS = _OverlayLayer()
+
+
 def _part(configuration: Configuration) -> dict[str, Overlay]:
     return {
         f"{api}/{entry['provider_id']}": Overlay(configuration.name, configuration.revision, entry["config"])
@@ -138,7 +141,7 @@ class Manager:
         )
         self._last: Resolution | None = None
         self._misspelt: tuple[Issue, ...] | None = None
-        self._overlay_layer = _OverlayLayer()
+        self._overlay_layer = _NO_OVERLAYS
         self._attempts = Attempts(registry, self._wanted)
         self._entries: dict[str, ProviderEntry] = {entry.key: entry for entry in reversed(stack.providers)}
 
@@ -408,6 +411,8 @@ class Manager:
         if self.stack.sealed:
             return self._misspelt + tuple(self._sealed_out(overlays))
         strangers = overlays.keys() - self._entries.keys()
+        if not strangers:
+            return self._misspelt
         return self._misspelt + tuple(
             Issue(
                 f"configuration `{overlay.name}` is for a provider that the stack no longer has",

@@ -102,13 +102,12 @@ class _Projection:
                 user = False
             if not user and kind is not dict:
                 self.drop((*above, key), _NOT_USERS)
-                continue
-            if plain and name in settable:
+            elif plain and name in settable:
                 kept[name] = value
-                continue
-            taken = self.of_value(value, field, (*above, key), base.get(name, MISSING), allowed=user)
-            if taken is not MISSING:
-                kept[name] = taken
+            else:
+                taken = self.of_value(value, field, (*above, key), base.get(name, MISSING), allowed=user)
+                if taken is not MISSING:
+                    kept[name] = taken
         return kept
 
     def of_unknown(self, key: str, value: Any, above: Path, kept: dict[str, Any], *, known: bool) -> None:
