@@ -388,9 +388,8 @@ def _plain(caller: pluggy.HookCaller, names: tuple[str, ...]) -> Callable[..., A
     wanted = only.argnames
     if wanted == names:
         return function
-    count = len(wanted)
-    if wanted == names[:count]:
-        return lambda *given: function(*given[:count])
+    if wanted == names[:3]:  # as most that judge a configuration, which leave out the hardware
+        return lambda first, second, third, *_: function(first, second, third)
     places = [names.index(name) for name in wanted]
     return lambda *given: function(*[given[place] for place in places])
 

@@ -61,10 +61,8 @@ def merge(low: Data, high: Data, plan: ClassPlan | None = None) -> Data:
         return high
     if not high:
         return low
-    if type(low) is dict and type(high) is dict:
-        merged = low | high  # takes a third of the time of the other form
-    else:
-        merged = {**low, **high}
+    # Two dictionaries are joined by `|` in a third of the time that the general form takes.
+    merged = low | high if type(low) is dict and type(high) is dict else {**low, **high}
     for key, value in high.items():
         if type(value) is dict and key in low and type(below := low[key]) is dict:
             merged[key] = merge_values(below, value, None if plan is None else plan.fields.get(key))

@@ -51,6 +51,9 @@ class Overlay:
     values: Data = field(repr=False)
 
 
+# The two below are made anew for every provider: `define`, because `frozen` takes twice as long.
+
+
 @define
 class TakenOverlay:
     """An overlay after projection: what of it counts, and what was dropped."""
@@ -114,11 +117,15 @@ def resolve_provider(
     plan = plan_of(owned.config_class)
     issues: list[Issue] = []
     unknown: Unknown = []
-    defaults = _defaults(provider, owned, hardware, issues)
-    hardware_values = _hardware_layer(defaults, provider, owned, plan, issues) if defaults else EMPTY
+    defaults, hardware_values = _hardware_layer(provider, owned, hardware, plan, issues)
     values = canonical(stack_values, plan) if plan.aliased else stack_values
     merged = merge(hardware_values, values, plan)
-    if _from_environment(entry, stack_values) or not knows_all(plan, merged):
+    from_environment = (
+        entry.from_environment
+        if entry is not None and stack_values is entry.config
+        else holds_env_text(stack_values)
+    )
+    if from_environment or not knows_all(plan, merged):
         hardware_values = _settled_hardware_layer(hardware_values, provider, owned, plan, issues)
         values = settle_layer(values, plan, unknown)
         merged = merge(hardware_values, values, plan)
@@ -148,12 +155,6 @@ def resolve_provider(
     return Resolved(provider, entry, owned, config, defaults, hardware_values, values, taken, tuple(issues))
 
 
-def _from_environment(entry: ProviderEntry | None, stack_values: Data) -> bool:
-    if entry is not None and stack_values is entry.config:
-        return entry.from_environment
-    return holds_env_text(stack_values)
-
-
 def _user_config(taken: tuple[TakenOverlay, ...], plan: ClassPlan) -> Data:
     if len(taken) == 1:
         return taken[0].values
@@ -163,37 +164,41 @@ def _user_config(taken: tuple[TakenOverlay, ...], plan: ClassPlan) -> Data:
     return merged
 
 
-def _defaults(
-    provider: Provider, owned: Owned, hardware: Hardware, issues: list[Issue]
-) -> Mapping[str, object]:
+def _hardware_layer(
+    provider: Provider, owned: Owned, hardware: Hardware, plan: ClassPlan, issues: list[Issue]
+) -> tuple[Mapping[str, object], Data]:
+    """What `default_config` gives, and that as a layer."""
+    defaults: Mapping[str, object] = EMPTY
     try:
-        return owned.hooks.default_config(provider, hardware) or EMPTY
+        defaults = owned.hooks.default_config(provider, hardware) or EMPTY
+        bare = _without_reasons(defaults)
+        return defaults, canonical(bare, plan) if plan.aliased else bare
     except HookError as error:
         issues.append(_of_hook(error))
-        return EMPTY
-
-
-def _hardware_layer(
-    defaults: Mapping[str, object], provider: Provider, owned: Owned, plan: ClassPlan, issues: list[Issue]
-) -> Data:
-    try:
-        bare = _without_reasons(defaults)
-        return canonical(bare, plan) if plan.aliased else bare
     except RecursionError:
-        failure = owned.hooks.owner.failed("default_config", "gave values nested without end", provider.key)
-        issues.append(_of_hook(failure))
-        return EMPTY
+        issues.append(_endless(owned, provider))
+    return defaults, EMPTY
 
 
 def _settled_hardware_layer(
     values: Data, provider: Provider, owned: Owned, plan: ClassPlan, issues: list[Issue]
 ) -> Data:
     unknown: Unknown = []
-    values = settle_layer(values, plan, unknown)
+    try:
+        values = settle_layer(values, plan, unknown)
+    except RecursionError:
+        issues.append(_endless(owned, provider))
+        return EMPTY
     for path, _ in unknown:
         problem = f"gave the unknown field `{dotted(path)}`"
         issues.append(_of_hook(owned.hooks.owner.failed("default_config", problem, provider.key)))
     return values
+
+
+def _endless(owned: Owned, provider: Provider) -> Issue:
+    return _of_hook(
+        owned.hooks.owner.failed("default_config", "gave values nested without end", provider.key)
+    )
 
 
 def _without_reasons(values: Mapping[str, object]) -> Data:
