@@ -11,6 +11,7 @@ StackconfError
  │   ├─ StoreDamaged   the store's file is damaged, or behind what was applied
  │   └─ RevisionLost   the revision existed, and was lost in a damage
  ├─ StalePlan          the world moved since the plan was made
+ ├─ SecretError        a secret cannot be sealed or opened here
  ├─ Sealed             the stack's file is its only truth; registering is refused
  └─ ApplyError         an apply failed and was rolled back; carries the report
 
@@ -129,6 +130,19 @@ class StalePlan(StackconfError):
     def __init__(self, moved: Sequence[str]) -> None:
         self.moved = tuple(moved)
         super().__init__(f"the plan is stale: {'; '.join(moved)}; plan again")
+
+
+class SecretError(StackconfError):
+    """A secret cannot be sealed or opened here. `problem` says why, `hint` what to do.
+
+    >>> str(SecretError("there is no key here", "set one"))
+    'there is no key here; set one'
+    """
+
+    def __init__(self, problem: str, hint: str = "") -> None:
+        self.problem = problem
+        self.hint = hint
+        super().__init__(f"{problem}; {hint}" if hint else problem)
 
 
 class Sealed(StackconfError):

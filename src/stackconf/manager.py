@@ -7,6 +7,7 @@ only what a change touches. It writes to the store only in `apply`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from secrets import token_bytes
 from typing import TYPE_CHECKING
 
 from attrs import evolve, field, frozen
@@ -15,7 +16,7 @@ from stackconf.apply import Observer, Report
 from stackconf.attempts import Attempts
 from stackconf.deadline import hook_seconds, map_with_deadline
 from stackconf.detectors import detectors_of
-from stackconf.errors import InvalidConfig, PluginLoadError
+from stackconf.errors import InvalidConfig, PluginLoadError, SecretError
 from stackconf.plan import (
     Plan,
     ProviderChange,
@@ -25,6 +26,7 @@ from stackconf.plan import (
 )
 from stackconf.registry.registry import Missing, Owned
 from stackconf.resolve.blame import PLUGIN_DEFECT, dropped_issues, in_order
+from stackconf.resolve.references import references_in
 from stackconf.resolve.resolve import Overlay, Resolved, resolve_provider
 from stackconf.store.lastgood import refuse_lost
 from stackconf.suggest import did_you_mean
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from stackconf.hardware.facts import Hardware
     from stackconf.registry.hooks import OwnerHooks
     from stackconf.registry.registry import Registry
+    from stackconf.resolve.references import Opener
     from stackconf.stackfile.model import ProviderEntry, StackFile
     from stackconf.status import StackStatus
     from stackconf.store.base import Configuration, State, Store, View
@@ -110,6 +113,10 @@ def _part(configuration: Configuration) -> dict[str, Overlay]:
     }
 
 
+def _refer(overlays: Sequence[Overlay]) -> bool:
+    return any(references_in(each.values) for each in overlays)
+
+
 def _changed(before: Overlays, now: Overlays) -> list[str]:
     """The providers whose overlays differ. Most are the same object, so that is asked first."""
     changed = [
@@ -143,6 +150,10 @@ class Manager:
         self._misspelt: tuple[Issue, ...] | None = None
         self._overlay_layer = _NO_OVERLAYS
         self._attempts = Attempts(registry, self._wanted)
+        self._referring: set[str] = set()
+        """The providers whose overlays refer to secrets."""
+        self.opener: Opener | None = None
+        """Opens sealed secrets; set by whoever has the store."""
         self._entries: dict[str, ProviderEntry] = {entry.key: entry for entry in reversed(stack.providers)}
 
     @property
@@ -163,10 +174,10 @@ class Manager:
         """`api/provider_id` of every enabled provider, in the file's order."""
         return list(reversed(self._entries))
 
-    def resolve(self, overlays: Overlays | None = None) -> Resolution:
+    def resolve(self, overlays: Overlays | None = None, *, afresh: bool = False) -> Resolution:
         """The stack under these overlays. Only providers whose overlays changed are resolved
-        again; with nothing changed the answer is the last one. In a sealed stack none of them counts,
-        and each is reported.
+        again, and with `afresh` those that refer to secrets, which may be others by now; with nothing
+        of this the answer is the last one. In a sealed stack no overlay counts, and each is reported.
         """
         overlays = overlays or {}
         last = self._last
@@ -174,12 +185,16 @@ class Manager:
             keys = self.provider_keys()
         else:
             changed = _changed(last.overlays, overlays)
+            if afresh:
+                changed += self._referring - set(changed)
             if not changed:
                 return last
             keys = [key for key in changed if key in self._entries]
         fresh = self._resolve(keys, {} if self.stack.sealed else overlays)
         providers = dict(last.providers) if last is not None else {}
         providers.update(zip(keys, fresh, strict=True))
+        self._referring.difference_update(keys)
+        self._referring.update(key for key in keys if _refer(overlays.get(key, ())))
         self._last = Resolution(providers, self.stack, overlays, self._unmatched(overlays))
         return self._last
 
@@ -202,8 +217,8 @@ class Manager:
         return self._overlay_layer.overlays
 
     def plan(self, store: Store) -> Plan:
-        """What applying the head revision would change."""
-        return self._plan(store.view(), store.digest_key())
+        """What applying the head revision would change. References to secrets are resolved anew."""
+        return self._plan(store.view(), store)
 
     def status(self, store: Store) -> StackStatus:
         """What is wanted, what was tried last and what runs, for each provider."""
@@ -211,13 +226,14 @@ class Manager:
 
         running = store.holder()
         view = store.view()
-        plan = self._plan(view, store.digest_key())
+        plan = self._plan(view, store)
         return status_of(plan, view, store.status(), self.provider_keys(), running=running)
 
-    def _plan(self, view: View, key: bytes) -> Plan:
+    def _plan(self, view: View, store: Store) -> Plan:
         from stackconf.hardware.discovery import fingerprint
 
-        resolution = self.resolve(self.overlays(view.revision.state))
+        resolution = self.resolve(self.overlays(view.revision.state), afresh=True)
+        key, unread = _digest_key(store)
         made = make_plan(
             resolution.providers,
             view.applied,
@@ -225,7 +241,7 @@ class Manager:
             base_revision=view.revision.number,
             stack=self.stack,
             hardware_fingerprint=fingerprint(self.hardware),
-            issues=resolution.issues,
+            issues=(*resolution.issues, *unread),
             leaving_needs={
                 key: self._needs(record.provider)
                 for key, record in view.applied.items()
@@ -268,7 +284,7 @@ class Manager:
         with store.applying(actor, wait=wait):
             view = store.view()
             refuse_lost(store, view)
-            now = self._plan(view, store.digest_key())
+            now = self._plan(view, store)
             if plan is not None:
                 _refuse_stale(plan, now, store)
             _refuse_errors(now)
@@ -286,7 +302,7 @@ class Manager:
         """Apply what is pending, and nothing else. Raises as `apply` does."""
         with store.applying(actor):
             view = store.view()
-            plan = self._plan(view, store.digest_key())
+            plan = self._plan(view, store)
             _refuse_errors(plan)
             again = self.pending(store)
             changes = tuple(change for change in plan.changes if change.provider.key in again)
@@ -310,7 +326,7 @@ class Manager:
             return Report("nothing", revision=store.head())
         with store.applying(actor, wait=wait):
             view = store.view()
-            plan = self._plan(view, store.digest_key())
+            plan = self._plan(view, store)
             lost = [record for record in view.applied.values() if is_unknown(record)]
             changes = tuple(
                 ProviderChange(record.provider, "restore", "restart") for record in reversed(lost)
@@ -341,6 +357,7 @@ class Manager:
                 stack_values=entry.config,
                 overlays=overlays.get(entry.key, ()),
                 stack=self.stack,
+                opener=self.opener,
             )
             return resolved if resolved.owned is not None else self._tolerated(resolved)
 
@@ -457,6 +474,16 @@ def missing_type(registry: Registry, provider: Provider) -> Missing | PluginLoad
     """Why a provider's type has no owner, or `None` where it has one."""
     found = registry.find(provider.api, provider.provider_type)
     return None if isinstance(found, Owned) else found
+
+
+def _digest_key(store: Store) -> tuple[bytes, tuple[Issue, ...]]:
+    """The key of a store's digests. Where it cannot be had, a passing one, and an error that keeps the
+    plan, in which every secret then looks changed, from being applied.
+    """
+    try:
+        return store.digest_key(), ()
+    except SecretError as error:
+        return token_bytes(32), (Issue(error.problem, hint=error.hint, code="missing-secret"),)
 
 
 def _refuse_stale(given: Plan, now: Plan, store: Store) -> None:

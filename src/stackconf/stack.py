@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, get_args
 from attrs import evolve, frozen
 
 from stackconf.configurations import Entry, Given, Source, read_configuration
-from stackconf.errors import Conflict, InvalidConfig, Sealed, UnknownName
+from stackconf.errors import Conflict, InvalidConfig, Sealed, SecretError, UnknownName
 from stackconf.manager import Manager, Resolution, missing_type
 from stackconf.redact import passwords_in
 from stackconf.registry.registry import Registry
@@ -22,22 +22,34 @@ from stackconf.resolve.layers import Path as FieldPath
 from stackconf.resolve.layers import dotted, merge, value_at
 from stackconf.resolve.origins import origins
 from stackconf.resolve.projection import project, without_shown
-from stackconf.resolve.references import is_reference
+from stackconf.resolve.references import (
+    is_reference,
+    looks_like_reference,
+    replaced,
+    scalars,
+    sealed_id,
+    sealed_reference,
+    secret_top,
+)
 from stackconf.resolve.render import SHOWN, USERS
 from stackconf.resolve.resolve import Overlay, TakenOverlay
+from stackconf.sealing import SETTING, keyring
 from stackconf.shipped import ShippedConfiguration, shipped_configurations
 from stackconf.store.base import Configuration, State
 from stackconf.store.sqlite import SqliteStore
 from stackconf.suggest import did_you_mean
 from stackconf.types import Issue, Origin
+from stackconf.vault import Vault
 
 if TYPE_CHECKING:
     from stackconf.apply import Observer, Report
     from stackconf.drift import Drift
     from stackconf.errors import PluginLoadError
     from stackconf.events import Event, Run
+    from stackconf.fields import ClassPlan
     from stackconf.hardware.facts import Hardware
     from stackconf.plan import Plan
+    from stackconf.sealing import Keyring, SealedSecret
     from stackconf.stackfile.model import StackFile
     from stackconf.status import StackStatus
     from stackconf.store.base import Store
@@ -96,6 +108,9 @@ class Stack:
         self.manager = manager
         self.store = store
         self.configurations = Configurations(self)
+        self.secrets = Vault(store, self._keyring)
+        manager.opener = self.secrets.open
+        store.guard = self.secrets
 
     @classmethod
     def open(
@@ -152,7 +167,7 @@ class Stack:
     def resolution(self) -> Resolution:
         """Every provider's effective configuration at the head revision."""
         state = self.store.read().state
-        return self.manager.resolve(self.manager.overlays(state))
+        return self.manager.resolve(self.manager.overlays(state), afresh=True)
 
     @property
     def issues(self) -> tuple[Issue, ...]:
@@ -206,6 +221,10 @@ class Stack:
             problem = f"{name} is a plan for another {self._name}, which has another store than this one"
             raise InvalidConfig(f"{problem}; plan again with this one")
         return file.plan
+
+    def _keyring(self) -> Keyring:
+        named = self.file.settings.get(SETTING)
+        return keyring(Path(self.file.name).parent / named if named else None)
 
     @property
     def _name(self) -> str:
@@ -425,7 +444,7 @@ class Configurations:
             draft.check(new)
             return new
 
-        number = self._change(change, "register", name, actor, expected_revision)
+        number = self._change(change, "register", name, actor, expected_revision, draft.sealed)
         kept = self._stack.store.read(number).state.configurations[name].providers
         plan = self._stack.plan()
         warnings = (*given.ignored, *draft.warnings, *_about_errors(plan))
@@ -441,7 +460,7 @@ class Configurations:
                 configuration = evolve(configuration, revision=revision)
             assigned = (*(each for each in state.assigned if each != name), name)
             new = State({**state.configurations, name: configuration}, assigned)
-            self._check_assigned(configuration, new)
+            self._check_assigned(configuration, state, new)
             return new
 
         return self._change(change, "assign", name, actor, expected_revision)
@@ -472,7 +491,15 @@ class Configurations:
 
         return self._change(change, "unregister", name, actor, expected_revision)
 
-    def _change(self, change: Any, action: str, name: str, actor: str | None, expected: int | None) -> int:
+    def _change(
+        self,
+        change: Any,
+        action: str,
+        name: str,
+        actor: str | None,
+        expected: int | None,
+        sealed: Mapping[str, SealedSecret] | None = None,
+    ) -> int:
         store = self._stack.store
         for attempt in range(_RETRIES):
             head = store.read()
@@ -483,7 +510,12 @@ class Configurations:
                 return head.number
             try:
                 revision = store.append(
-                    head.number, state, action=action, subject=name, actor=actor or current_actor()
+                    head.number,
+                    state,
+                    action=action,
+                    subject=name,
+                    actor=actor or current_actor(),
+                    sealed=sealed,
                 )
             except Conflict:
                 if expected is not None or attempt == _RETRIES - 1:
@@ -505,11 +537,12 @@ class Configurations:
         )
         raise UnknownName(f"no configuration `{name}`; {hint}")
 
-    def _check_assigned(self, configuration: Configuration, state: State) -> None:
+    def _check_assigned(self, configuration: Configuration, before: State, after: State) -> None:
         given = read_configuration({"providers": configuration.providers}, name=configuration.name)
         draft = _Draft(self._stack, configuration.name, given, done="assigned")
         draft.refuse_errors()
-        draft.check(state)
+        draft.with_kept_secrets(before)
+        draft.check(after)
 
     def _refuse_sealed(self) -> None:
         file = self._stack.file
@@ -528,12 +561,18 @@ class _Draft:
         self._name = name
         self._given = given
         self._refusal = f"the configuration was not {done}"
+        self._may_seal = done == "registered"
         self.errors: list[Issue] = []
         self.warnings: list[Issue] = []
         self._dropped: list[Issue] = []
         self._kept: list[tuple[Entry, Mapping[str, Any]]] = []
         self._sent_back: dict[str, list[FieldPath]] = {}
         """For each provider, the paths of redacted values that stand for what is there."""
+        self._literals: dict[str, list[FieldPath]] = {}
+        """For each provider, the paths of the secrets that are given in the clear."""
+        self._fresh: dict[tuple[str, FieldPath], tuple[str, SealedSecret]] = {}
+        self.sealed: dict[str, SealedSecret] = {}
+        """The secrets to store, by id, for what `with_kept_secrets` gave last."""
         self._overlays = stack.manager.overlays(stack.store.read().state)
         for entry in given.entries:
             self._take(entry)
@@ -552,9 +591,12 @@ class _Draft:
             raise InvalidConfig(message, (Issue(message, code="nothing-kept"), *self._dropped))
 
     def with_kept_secrets(self, state: State) -> dict[str, list[dict[str, Any]]]:
-        """What is stored. A redacted value sent back keeps what the same configuration had there."""
+        """What is stored. A redacted value sent back keeps what the same configuration had there, and
+        a secret given in the clear is sealed, unless it is the one that is there.
+        """
         before = state.configurations.get(self._name)
         stored: dict[str, list[dict[str, Any]]] = {}
+        self.sealed.clear()
         for entry, values in self._kept:
             provider = self._stack.manager.provider(entry.key)
             old = _config_in(before, entry) if before else {}
@@ -563,6 +605,8 @@ class _Draft:
                 given = value_at(old, path)
                 if given is not None:
                     kept = merge(_nested(path, given), kept)
+            self._refuse_strangers(entry, kept, old)
+            kept = self._with_sealed(entry, kept, old)
             if kept:
                 stored.setdefault(entry.api, []).append(
                     {
@@ -571,7 +615,32 @@ class _Draft:
                         "config": kept,
                     }
                 )
+        if self.errors:
+            raise InvalidConfig(self._refusal, (*self.errors, *self._dropped))
         return stored
+
+    def _with_sealed(
+        self, entry: Entry, kept: Mapping[str, Any], old: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """The values with a reference in place of each secret that was given in the clear."""
+        vault = self._stack.secrets
+        for path in self._literals.get(entry.key, ()):
+            value, there = value_at(kept, path), value_at(old, path)
+            if not vault.holds(there, value, entry.key, path):
+                if (entry.key, path) not in self._fresh:
+                    self._fresh[entry.key, path] = vault.seal(value, entry.key, path)
+                identity, sealed = self._fresh[entry.key, path]
+                self.sealed[identity] = sealed
+                there = sealed_reference(identity)
+            kept = replaced(kept, path, there)
+        return kept
+
+    def _refuse_strangers(self, entry: Entry, kept: Mapping[str, Any], old: Mapping[str, Any]) -> None:
+        """A reference to a sealed secret counts only where it was made."""
+        for path, value in scalars(kept):
+            if sealed_id(value) and value_at(old, path) != value:
+                problem = f"this sealed secret is not the one that `{self._name}` has here"
+                self._refuse(entry, problem, "give the secret itself, or a reference to where it is", path)
 
     def check(self, state: State) -> None:
         """Resolve the touched providers under the new state; nothing counts that could not be
@@ -584,7 +653,9 @@ class _Draft:
         self.warnings = []
         for entry, _ in self._kept:
             old = set(map(str, manager.resolve_one(entry.key, before.get(entry.key, ())).issues))
-            new = (*self._of_file(entry), *manager.resolve_one(entry.key, after.get(entry.key, ())).issues)
+            with self._stack.secrets.arriving(self.sealed):
+                resolved = manager.resolve_one(entry.key, after.get(entry.key, ()))
+            new = (*self._of_file(entry), *resolved.issues)
             placed = [(self._placed(_tolerated(issue), entry), str(issue) in old) for issue in new]
             errors += [issue for issue, _ in placed if issue.level == "error"]
             self.warnings += [issue for issue, known in placed if issue.level == "warning" and not known]
@@ -633,22 +704,34 @@ class _Draft:
         self._check_secrets(entry, kept, plan)
         self._kept.append((entry, kept))
 
-    def _check_secrets(self, entry: Entry, kept: Mapping[str, Any], plan: Any) -> None:
-        from stackconf.fields import labels_at
-
-        for path, value in _scalars(kept):
+    def _check_secrets(self, entry: Entry, kept: Mapping[str, Any], plan: ClassPlan) -> None:
+        for path, value in scalars(kept):
             if value is None or value == "" or isinstance(value, bool):
                 continue
-            text = value if isinstance(value, str) else ""
-            secret = [at for at in range(1, len(path) + 1) if labels_at(plan, path[:at], kept).secret]
-            if secret:
-                if not is_reference(value):  # what stands below a secret may be a part of it
-                    top = path[: secret[0]]
-                    self._refuse(entry, "a secret is not stored in the clear", _USE_A_REFERENCE, top)
-            elif "${env." in text or "${file:" in text:
+            top = secret_top(path, kept, plan)
+            if top is not None:
+                self._check_secret(entry, path, value, top)
+            elif looks_like_reference(value):
                 self._refuse(entry, "a reference is resolved only in a secret field", "give the value", path)
-            elif passwords_in(text):
+            elif isinstance(value, str) and passwords_in(value):
                 self._refuse(entry, "a password is not stored in the clear", "leave it out of the URL", path)
+
+    def _check_secret(self, entry: Entry, path: FieldPath, value: object, top: FieldPath) -> None:
+        if is_reference(value):
+            return
+        if looks_like_reference(value):
+            problem = "a secret is not stored in the clear, and a reference takes nothing beside it"
+            self._refuse(entry, problem, _USE_A_REFERENCE, top)
+            return
+        try:
+            if self._may_seal:
+                self._stack.secrets.check()
+                self._literals.setdefault(entry.key, []).append(path)
+                return
+            self._refuse(entry, "a secret is not stored in the clear", _USE_A_REFERENCE, top)
+        except SecretError as error:
+            problem = f"a secret is not stored in the clear, and {error.problem}"
+            self._refuse(entry, problem, f"{_USE_A_REFERENCE}; or to have it encrypted: {error.hint}", top)
 
     def _no_provider(self, entry: Entry) -> tuple[str, str]:
         keys = self._stack.manager.provider_keys()
@@ -729,20 +812,6 @@ def _config_in(configuration: Configuration, entry: Entry) -> Mapping[str, Any]:
             config: Mapping[str, Any] = each["config"]
             return config
     return {}
-
-
-def _scalars(
-    value: object, above: tuple[str | int, ...] = ()
-) -> Iterator[tuple[tuple[str | int, ...], object]]:
-    """Every scalar below a value with its path, those in lists too."""
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _scalars(inner, (*above, key))
-    elif isinstance(value, (list, tuple)):
-        for number, inner in enumerate(value):
-            yield from _scalars(inner, (*above, number))
-    else:
-        yield above, value
 
 
 def _nested(path: Sequence[str | int], value: Any) -> dict[str, Any]:

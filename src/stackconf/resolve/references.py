@@ -3,20 +3,19 @@
 A stack file's reference was expanded to text when the file was read; here the text meets the type
 of its field. pydantic converts text for a typed field. What no type decides is converted as
 upstream would, and an empty default becomes a null where the field can be null.
-An overlay's reference (`${env.NAME}`, `${file:/run/secrets/x}`) stays a reference wherever it is
-kept and shown; only the resolved configuration holds the value.
+An overlay's reference (`${env.NAME}`, `${file:/run/secrets/x}`, `${sealed:ID}`) stays a reference
+wherever it is kept and shown; only the resolved configuration holds the value.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from pathlib import Path as FilePath
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from attrs import frozen
-
-from stackconf.redact import names_secret
+from stackconf.errors import SecretError
+from stackconf.fields import labels_at
 from stackconf.resolve.layers import Data, Path, dotted
 from stackconf.stackfile.env import EnvText
 from stackconf.types import Issue
@@ -25,8 +24,16 @@ if TYPE_CHECKING:
     from stackconf.fields import ClassPlan, FieldPlan
     from stackconf.types import Provider
 
-_SECRET_REFERENCE = re.compile(r"\$\{(?:env\.(?P<variable>[A-Z0-9_]+)|file:(?P<file>/[^}]+))\}")
+_SECRET_REFERENCE = re.compile(
+    r"\$\{(?:env\.(?P<variable>[A-Z0-9_]+)|file:(?P<file>/[^}]+)|sealed:(?P<sealed>[0-9a-f]{16}))\}"
+)
+_BEGINNINGS = ("${env.", "${file:", "${sealed:")
+_MOST_TEXT = 1 << 20
 
+Opener: TypeAlias = "Callable[[str, str, Path], object]"
+"""Opens a sealed secret: its id, the provider's key and the field's path, to the value that was
+sealed there. Raises `SecretError`.
+"""
 
 Unknown: TypeAlias = list[tuple[Path, "ClassPlan"]]
 """Paths that no field knows, each with the class that does not know it."""
@@ -121,104 +128,160 @@ def is_reference(value: object) -> bool:
     return isinstance(value, str) and _SECRET_REFERENCE.fullmatch(value) is not None
 
 
+def looks_like_reference(value: object) -> bool:
+    """Whether a text has the beginning of a reference somewhere in it."""
+    return isinstance(value, str) and any(each in value for each in _BEGINNINGS)
+
+
+def kind_of(reference: str) -> Literal["env", "file", "sealed"]:
+    """What a reference refers to."""
+    match = _SECRET_REFERENCE.fullmatch(reference)
+    assert match is not None  # noqa: S101 (asked before)
+    return "env" if match["variable"] else "file" if match["file"] else "sealed"
+
+
+def sealed_id(value: object) -> str | None:
+    """The id of the sealed secret that a value refers to, or `None`.
+
+    >>> sealed_id("${sealed:0123456789abcdef}"), sealed_id("${env.X}")
+    ('0123456789abcdef', None)
+    """
+    match = _SECRET_REFERENCE.fullmatch(value) if isinstance(value, str) else None
+    return match["sealed"] if match else None
+
+
+def sealed_ids(text: str) -> list[str]:
+    """The ids of all the sealed secrets that a text refers to."""
+    return [match["sealed"] for match in _SECRET_REFERENCE.finditer(text) if match["sealed"]]
+
+
+def sealed_reference(identity: str) -> str:
+    """The reference to a sealed secret."""
+    return f"${{sealed:{identity}}}"
+
+
+def scalars(value: object, above: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """Every scalar below a value with its path, those in lists too.
+
+    >>> list(scalars({"a": [1, {"b": "x"}], "c": None}))
+    [(('a', 0), 1), (('a', 1, 'b'), 'x'), (('c',), None)]
+    """
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from scalars(inner, (*above, key))
+    elif isinstance(value, (list, tuple)):
+        for number, inner in enumerate(value):
+            yield from scalars(inner, (*above, number))
+    else:
+        yield above, value
+
+
+def replaced(data: Any, path: Path, value: object) -> Any:
+    """A copy of plain data with another value at a path.
+
+    >>> replaced({"a": [1, 2], "b": 3}, ("a", 1), 9)
+    {'a': [1, 9], 'b': 3}
+    """
+    if not path:
+        return value
+    step, below = path[0], path[1:]
+    copy: Any = list(data) if isinstance(data, list) else dict(data)
+    copy[step] = replaced(copy[step], below, value)
+    return copy
+
+
+def references_in(data: object) -> list[tuple[Path, str]]:
+    """Every reference below a value, with its path."""
+    return [(path, value) for path, value in scalars(data) if is_reference(value)]
+
+
+def secret_top(path: Path, data: object, plan: ClassPlan) -> Path | None:
+    """The uppermost part of a path that holds a secret, or `None`. What stands below a secret may
+    be a part of it.
+    """
+    tops = (path[:at] for at in range(1, len(path) + 1))
+    return next((top for top in tops if labels_at(plan, top, data).secret), None)
+
+
 def settled_references(
-    values: Data, plan: ClassPlan, configuration: str, provider: Provider, issues: list[Issue]
+    values: Data,
+    plan: ClassPlan,
+    configuration: str,
+    provider: Provider,
+    issues: list[Issue],
+    opener: Opener | None = None,
 ) -> Data:
     """What an overlay sets, with the references of its secret fields resolved on this machine."""
     if plan.extra != "allow" and values.keys().isdisjoint(plan.secretive):
         return values
     if not _may_refer(values):
         return values
-    return _resolved_in(values, plan, (), _Reporter(configuration, provider, issues))
-
-
-def _may_refer(data: Data) -> bool:
-    for value in data.values():
-        kind = type(value)
-        if kind is list or (kind is str and "${" in value) or (kind is dict and _may_refer(value)):
-            return True
-    return False
-
-
-@frozen
-class _Reporter:
-    """Says which reference of which configuration could not be resolved."""
-
-    configuration: str
-    provider: Provider
-    issues: list[Issue]
-
-    def report(self, problem: str, path: Path, hint: str) -> None:
-        self.issues.append(
-            Issue(
-                f"{problem}; given by configuration `{self.configuration}`",
-                path=f"config.{dotted(path)}",
-                hint=hint,
-                provider=self.provider.key,
-                code="missing-secret",
-            )
-        )
-
-
-def _resolved_in(data: Data, plan: ClassPlan, above: Path, reporter: _Reporter) -> Data:
-    settled: dict[str, Any] | None = None
-    for name, value in data.items():
-        field = plan.fields.get(name)
-        if field is None:
-            new = _resolved_free(value, (*above, name), reporter, secret=names_secret(name))
-        elif name in plan.secretive:
-            new = _resolved_value(value, field, (*above, name), reporter)
-        else:
+    settled = values
+    for path, reference in references_in(values):
+        if secret_top(path, values, plan) is None:
             continue
-        if new is not value:
-            settled = dict(data) if settled is None else settled
-            settled[name] = new
-    return data if settled is None else settled
+        found: object = None
+        try:
+            found = fetched(reference, provider.key, path, opener)
+        except SecretError as error:
+            issues.append(_unresolved(error, configuration, provider, path))
+        settled = replaced(settled, path, found)
+    return settled
 
 
-def _resolved_value(value: Any, field: FieldPlan, path: Path, reporter: _Reporter) -> Any:
-    kind = type(value)
-    if kind is dict and (model := field.model_for(value)) is not None:
-        return _resolved_in(value, model, path, reporter)
-    item = field.item
-    if item is None or not (item.models or item.item):
-        return _resolved_free(value, path, reporter, secret=field.secret)
+def _may_refer(data: object) -> bool:
+    kind = type(data)
     if kind is dict:
-        return {key: _resolved_value(inner, item, (*path, key), reporter) for key, inner in value.items()}
+        return any(map(_may_refer, data.values()))  # type: ignore[attr-defined]
     if kind is list:
-        return [_resolved_value(inner, item, (*path, number), reporter) for number, inner in enumerate(value)]
-    return value
+        return any(map(_may_refer, data))  # type: ignore[call-overload]
+    return kind is str and "${" in data  # type: ignore[operator]
 
 
-def _resolved_free(value: Any, path: Path, reporter: _Reporter, *, secret: bool) -> Any:
-    """What no class describes further: its keys say which of it is secret, or it is as a whole."""
-    kind = type(value)
-    if kind is str:
-        return _resolved(value, path, reporter) if secret and "${" in value else value
-    if kind is dict:
-        return {
-            key: _resolved_free(inner, (*path, key), reporter, secret=secret or names_secret(key))
-            for key, inner in value.items()
-        }
-    if kind is list:
-        return [_resolved_free(each, (*path, at), reporter, secret=secret) for at, each in enumerate(value)]
-    return value
+def _unresolved(error: SecretError, configuration: str, provider: Provider, path: Path) -> Issue:
+    return Issue(
+        f"{error.problem}; given by configuration `{configuration}`",
+        path=f"config.{dotted(path)}",
+        hint=error.hint,
+        provider=provider.key,
+        code="missing-secret",
+    )
 
 
-def _resolved(value: str, path: Path, reporter: _Reporter) -> str | None:
-    match = _SECRET_REFERENCE.fullmatch(value)
-    if match is None:
-        return value
+def fetched(reference: str, provider: str, path: Path, opener: Opener | None) -> object:
+    """What a reference stands for on this machine, now. Raises `SecretError`."""
+    match = _SECRET_REFERENCE.fullmatch(reference)
+    assert match is not None  # noqa: S101 (asked before)
     if match["variable"]:
-        found = os.environ.get(match["variable"])
+        name = match["variable"]
+        found = os.environ.get(name)
         if not found:
-            name = match["variable"]
-            reporter.report(f"the environment variable `{name}` is not set, or empty", path, "set it")
+            raise SecretError(f"the environment variable `{name}` is not set, or empty", "set it")
         return found
+    if match["file"]:
+        return _content(match["file"])
+    if opener is None:
+        raise SecretError("a sealed secret is opened only by a stack with its store", "open it as a `Stack`")
+    return opener(match["sealed"], provider, path)
+
+
+def _content(name: str) -> str:
+    hint = "put the secret there"
     try:
-        return FilePath(match["file"]).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) and error.strerror else "it is not UTF-8 text"
-        problem = f"the secret file {match['file']} cannot be read: {why.lower()}"
-        reporter.report(problem, path, "put the secret there")
-    return None
+        with open(name, "rb", opener=_without_waiting) as file:
+            data = file.read(_MOST_TEXT + 1) or b""
+        text = data.decode("utf-8").strip()
+    except UnicodeDecodeError:
+        raise SecretError(f"the secret file {name} cannot be read: it is not utf-8 text", hint) from None
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else "no file has that name"
+        raise SecretError(f"the secret file {name} cannot be read: {why.lower()}", hint) from None
+    if not text or len(data) > _MOST_TEXT:
+        why = "is larger than 1 MiB" if text else "is empty"
+        raise SecretError(f"the secret file {name} {why}", hint)
+    return text
+
+
+def _without_waiting(name: str, flags: int) -> int:
+    """Open a file that may be a pipe to which nobody writes."""
+    return os.open(name, flags | os.O_NONBLOCK)

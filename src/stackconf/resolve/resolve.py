@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from stackconf.hardware.facts import Hardware
     from stackconf.registry.registry import Registry
+    from stackconf.resolve.references import Opener
     from stackconf.stackfile.model import ProviderEntry, StackFile
     from stackconf.types import Provider
 
@@ -109,6 +110,7 @@ def resolve_provider(
     stack_values: Data = EMPTY,
     overlays: tuple[Overlay, ...] = (),
     stack: StackFile | None = None,
+    opener: Opener | None = None,
 ) -> Resolved:
     """The effective configuration of one provider. Never raises for bad input or a bad plugin."""
     owned = registry.find(provider.api, provider.provider_type)
@@ -132,7 +134,7 @@ def resolve_provider(
     taken: tuple[TakenOverlay, ...] = ()
     for overlay in overlays:
         kept, dropped = project(overlay.values, plan, merged)
-        settled = settled_references(kept, plan, overlay.name, provider, issues)
+        settled = settled_references(kept, plan, overlay.name, provider, issues, opener)
         taken = (*taken, TakenOverlay(overlay, settled, tuple(dropped)))
         merged = merge(merged, settled, plan)
     if plan.layered:

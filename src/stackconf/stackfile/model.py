@@ -102,9 +102,9 @@ MAX_ID: Final = 200
 """The longest provider id; a model's name, which some use, has well under 100 characters."""
 
 SETTINGS: Final[Mapping[str, tuple[object, ...]]] = MappingProxyType(
-    {"sealed": (False, True), "unknown_types": ("error", "skip")}
+    {"sealed": (False, True), "secret_key_file": (), "unknown_types": ("error", "skip")}
 )
-"""The settings of the `stackconf:` section and the values each may have."""
+"""The settings of the `stackconf:` section and the values each may have; none: any text."""
 
 _IN_PROVIDER: Final = re.compile(r"providers\.(?P<api>[^.\[]+)\[(?P<index>\d{1,9})\](?:\.(?P<path>.*))?")
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
@@ -418,7 +418,7 @@ class _Reader:
                 message, (SECTION,), code="wrong-shape", hint=f"known settings: {', '.join(SETTINGS)}"
             )
             return _NOTHING
-        settings = {}
+        settings: dict[str, Any] = {}
         for name, value in section.items():
             path = (SECTION, name)
             if name not in SETTINGS:
@@ -437,12 +437,14 @@ class _Reader:
                     continue
                 # The environment has only text: the setting's own kind says what it stands for.
                 expanded = {"true": True, "false": False}.get(expanded.lower(), str(expanded))
-            if any(
+            if not wanted and isinstance(expanded, str) and expanded.strip():
+                settings[name] = str(expanded)
+            elif any(
                 expanded is allowed or (expanded == allowed and type(expanded) is str) for allowed in wanted
             ):
                 settings[name] = expanded
             else:
-                choice = " or ".join(f"`{str(allowed).lower()}`" for allowed in wanted)
+                choice = " or ".join(f"`{str(allowed).lower()}`" for allowed in wanted) or "a path"
                 self._report(f"`{name}` must be {choice}", path, code="bad-setting")
         return settings
 

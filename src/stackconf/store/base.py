@@ -6,8 +6,8 @@ the whole state, so that reading one needs no other. A write that returned is du
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from attrs import field, frozen
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from stackconf.apply import Outcome, Report
     from stackconf.plan import AppliedRecord, Snapshot
+    from stackconf.sealing import SealedSecret
     from stackconf.types import Provider
 
 
@@ -143,8 +144,32 @@ class Holder:
     since: str
 
 
+class Guard(Protocol):
+    """Keeps the store's digest key sealed, once a secret is."""
+
+    def wrap(self, key: bytes) -> SealedSecret:
+        """The key, sealed. Raises `SecretError`."""
+        ...
+
+    def unwrap(self, sealed: SealedSecret) -> bytes:
+        """The key that was sealed. Raises `SecretError`."""
+        ...
+
+
+SecretsChange: TypeAlias = (
+    "Callable[[Mapping[str, SealedSecret], frozenset[str]], Mapping[str, SealedSecret]]"
+)
+"""From the sealed secrets by id, and the ids that some kept revision refers to, to what shall stay."""
+
+DIGEST_KEY = "digest-key"
+"""The id under which the digest key stands among the sealed secrets, once it is one."""
+
+
 class Store(Protocol):
     """The store's promises. Every method raises `StoreError` when the store fails."""
+
+    guard: Guard | None
+    """Set by whoever has the keys."""
 
     def head(self) -> int:
         """The newest revision's number; 0 where there is none."""
@@ -156,8 +181,35 @@ class Store(Protocol):
         """
         ...
 
-    def append(self, expected: int, state: State, *, action: str, subject: str, actor: str) -> Revision:
-        """Make the next revision. Raises `Conflict` when the head is not `expected`."""
+    def append(
+        self,
+        expected: int,
+        state: State,
+        *,
+        action: str,
+        subject: str,
+        actor: str,
+        sealed: Mapping[str, SealedSecret] | None = None,
+    ) -> Revision:
+        """Make the next revision. Raises `Conflict` when the head is not `expected`.
+
+        `sealed` are the secrets, by id, to which it is the first to refer. With the first of all
+        the store's digest key is sealed as well, by the guard.
+        """
+        ...
+
+    def sealed(self) -> Mapping[str, SealedSecret]:
+        """Every sealed secret by its id, the digest key among them if it is one."""
+        ...
+
+    def sealed_one(self, identity: str) -> SealedSecret | None:
+        """One sealed secret."""
+        ...
+
+    def change_sealed(self, change: SecretsChange) -> None:
+        """Change the sealed secrets, all in one step. What was there before is wiped from the disk
+        as far as the store can do so. Without its row, the digest key becomes a new one.
+        """
         ...
 
     def follow(self, from_revision: int) -> Iterator[Revision]:
@@ -217,7 +269,9 @@ class Store(Protocol):
         ...
 
     def digest_key(self) -> bytes:
-        """The random key of this store's secret digests."""
+        """The random key of this store's secret digests. Raises `SecretError` when it is sealed and
+        cannot be opened here.
+        """
         ...
 
     def close(self) -> None:

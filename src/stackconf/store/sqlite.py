@@ -24,8 +24,11 @@ from weakref import WeakSet
 from stackconf.deadline import seconds_from
 from stackconf.errors import Conflict, RevisionLost, StoreDamaged, StoreError, UnknownName
 from stackconf.plan import AppliedRecord, place_of, unknown
+from stackconf.resolve.references import sealed_ids
+from stackconf.sealing import SealedSecret
 from stackconf.store import lock
 from stackconf.store.base import (
+    DIGEST_KEY,
     NOTHING,
     Attempt,
     Configuration,
@@ -43,6 +46,7 @@ from stackconf.types import Provider
 
 if TYPE_CHECKING:
     from stackconf.apply import Report
+    from stackconf.store.base import Guard, SecretsChange
 
 APPLICATION_ID = 0x5C0F
 BUSY_SECONDS = 30.0
@@ -92,8 +96,13 @@ CREATE TABLE step (
     PRIMARY KEY (attempt, position)
 ) WITHOUT ROWID;
 CREATE INDEX open_attempt ON attempt (number) WHERE finished_at IS NULL;
+CREATE TABLE secret (
+    id TEXT PRIMARY KEY, token BLOB NOT NULL, key TEXT NOT NULL, at TEXT NOT NULL
+) WITHOUT ROWID;
 """
-"""The journal: what an open attempt is to do, and how many of its steps have begun."""
+"""The journal: what an open attempt is to do, and how many of its steps have begun. And the sealed
+secrets, to which documents refer by id, so that a new key changes no document.
+"""
 
 _SCHEMAS = (_SCHEMA_1, _SCHEMA_2)
 SCHEMA_VERSION = len(_SCHEMAS)
@@ -125,6 +134,7 @@ class SqliteStore:
         _stores.add(self)
         self._ephemeral_key = secrets.token_bytes(32)
         self._digest_key: bytes | None = None
+        self.guard: Guard | None = None
 
     def _begin_anew(self) -> None:
         """In a process that was forked: SQLite forbids to use, or even to close, what it inherited."""
@@ -155,8 +165,17 @@ class SqliteStore:
                 raise UnknownName(f"no revision {number}; the newest is {head}")
             return _revision(db, row)
 
-    def append(self, expected: int, state: State, *, action: str, subject: str, actor: str) -> Revision:
-        """Make the next revision."""
+    def append(
+        self,
+        expected: int,
+        state: State,
+        *,
+        action: str,
+        subject: str,
+        actor: str,
+        sealed: Mapping[str, SealedSecret] | None = None,
+    ) -> Revision:
+        """Make the next revision, together with the secrets that it is the first to refer to."""
         with self._writing() as db:
             head = _head(db)
             if head != expected:
@@ -167,7 +186,53 @@ class SqliteStore:
                 "INSERT INTO revision VALUES (?, ?, ?, ?, ?, ?)",
                 (revision.number, revision.at, actor, action, subject, body),
             )
-            return revision
+            wrapped = bool(sealed) and self._wrap_digest_key(db)
+            _insert_sealed(db, sealed or {}, revision.at)
+        if wrapped:
+            self._wipe_log()
+        return revision
+
+    def sealed(self) -> Mapping[str, SealedSecret]:
+        """Every sealed secret by its id."""
+        with self._reading() as db:
+            return {} if db is None else _sealed(db)
+
+    def sealed_one(self, identity: str) -> SealedSecret | None:
+        """One sealed secret."""
+        with self._reading() as db:
+            return None if db is None else _sealed_one(db, identity)
+
+    def change_sealed(self, change: SecretsChange) -> None:
+        """Change the sealed secrets in one transaction. What was there is overwritten with zeros, in
+        the file by SQLite and in its log by emptying that, unless another process reads just then.
+        """
+        with self._writing() as db:
+            before = _sealed(db)
+            after = change(before, _referred(db))
+            db.executemany("DELETE FROM secret WHERE id = ?", [(each,) for each in before.keys() - after])
+            changed = {key: each for key, each in after.items() if before.get(key) != each}
+            _insert_sealed(db, changed, _now())
+            if DIGEST_KEY in before and DIGEST_KEY not in after:
+                self._digest_key = secrets.token_bytes(32)
+                db.execute("INSERT INTO meta VALUES ('digest-key', ?)", (self._digest_key,))
+        self._wipe_log()
+
+    def _wrap_digest_key(self, db: sqlite3.Connection) -> bool:
+        """Keep the digest key sealed from the first sealed secret on; otherwise whoever has the file
+        could try likely secrets against the digests of what is applied. It stays the same key.
+        """
+        row = db.execute(_SELECT_DIGEST_KEY).fetchone()
+        if row is None or self.guard is None:
+            return False
+        _insert_sealed(db, {DIGEST_KEY: self.guard.wrap(bytes(row[0]))}, _now())
+        db.execute("DELETE FROM meta WHERE key = 'digest-key'")
+        return True
+
+    def _wipe_log(self) -> None:
+        """Empty the write-ahead log, which still holds pages as they were."""
+        with self._reading() as db, suppress(sqlite3.OperationalError):
+            if db is not None:
+                db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def follow(self, from_revision: int) -> Iterator[Revision]:
         """Every revision after a number, oldest first, up to the head of now."""
@@ -299,10 +364,17 @@ class SqliteStore:
             if db is None:
                 return self._ephemeral_key
             if self._digest_key is None:
-                row = db.execute("SELECT value FROM meta WHERE key = 'digest-key'").fetchone()
                 with decoding("the key of its digests"):
-                    self._digest_key = bytes(row[0])
+                    self._digest_key = self._stored_digest_key(db)
             return self._digest_key
+
+    def _stored_digest_key(self, db: sqlite3.Connection) -> bytes:
+        sealed = _sealed_one(db, DIGEST_KEY)
+        if sealed is None:
+            return bytes(db.execute(_SELECT_DIGEST_KEY).fetchone()[0])
+        if self.guard is None:
+            raise StoreError(f"store {self.path}: its digest key is sealed, and nobody gave it the keys")
+        return self.guard.unwrap(sealed)
 
     def close(self) -> None:
         """Close the file."""
@@ -379,6 +451,7 @@ class SqliteStore:
                 self._recognise(db)
                 db.execute("PRAGMA journal_mode = WAL")
                 db.execute("PRAGMA synchronous = FULL")
+                db.execute("PRAGMA secure_delete = ON")
                 self._migrate(db)
             except sqlite3.OperationalError as error:
                 if db.in_transaction:
@@ -455,6 +528,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
+_SELECT_DIGEST_KEY = "SELECT value FROM meta WHERE key = 'digest-key'"
 _SELECT_REVISION = "SELECT number, at, actor, action, subject, state FROM revision WHERE number = ?"
 
 
@@ -621,6 +695,29 @@ def _mapping(text: Any, what: str) -> dict[str, Any]:
         if not isinstance(data, dict):
             raise TypeError(data)
         return data
+
+
+def _insert_sealed(db: sqlite3.Connection, sealed: Mapping[str, SealedSecret], now: str) -> None:
+    rows = [(identity, each.token, each.key, now) for identity, each in sealed.items()]
+    db.executemany("INSERT OR REPLACE INTO secret VALUES (?, ?, ?, ?)", rows)
+
+
+def _sealed(db: sqlite3.Connection) -> dict[str, SealedSecret]:
+    rows = db.execute("SELECT id, token, key FROM secret ORDER BY id")
+    return {identity: SealedSecret(bytes(token), key) for identity, token, key in rows}
+
+
+def _sealed_one(db: sqlite3.Connection, identity: str) -> SealedSecret | None:
+    row = db.execute("SELECT token, key FROM secret WHERE id = ?", (identity,)).fetchone()
+    return None if row is None else SealedSecret(bytes(row[0]), row[1])
+
+
+def _referred(db: sqlite3.Connection) -> frozenset[str]:
+    """The ids of sealed secrets that any kept document refers to."""
+    found: set[str] = set()
+    for (body,) in db.execute("SELECT body FROM document"):
+        found.update(sealed_ids(body))
+    return frozenset(found)
 
 
 def _now() -> str:
