@@ -195,14 +195,14 @@ class Stack:
         """
         from datetime import UTC, datetime
 
-        from stackconf.planfile import PlanFile, store_id, write_plan
+        from stackconf.planfile import PlanFile, write_plan
 
         self.store.ensure()
         plan = self.plan()
         if plan.errors:
             raise InvalidConfig("the plan was not written: the configuration has errors", plan.issues)
         at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-        store = store_id(self.store.digest_key())
+        store = self.store.identity()
         write_plan(path, PlanFile(plan, self._name, store, at, actor or current_actor()))
         return plan
 
@@ -211,13 +211,13 @@ class Stack:
 
         Raises `InvalidConfig` when it is no such file, was changed, or is another stack's.
         """
-        from stackconf.planfile import read_plan, store_id
+        from stackconf.planfile import read_plan
 
         file = read_plan(path)
         name = os.fsdecode(path)
         if file.stack != self._name:
             raise InvalidConfig(f"{name} is a plan for {file.stack}, not for {self._name}")
-        if file.store != store_id(self.store.digest_key()):
+        if file.store != self.store.identity():
             problem = f"{name} is a plan for another {self._name}, which has another store than this one"
             raise InvalidConfig(f"{problem}; plan again with this one")
         return file.plan

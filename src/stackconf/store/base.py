@@ -268,6 +268,10 @@ class Store(Protocol):
         """Make the store if there is none, so that its digest key is the one it will keep."""
         ...
 
+    def identity(self) -> str:
+        """A name for this store that no other has."""
+        ...
+
     def digest_key(self) -> bytes:
         """The random key of this store's secret digests. Raises `SecretError` when it is sealed and
         cannot be opened here.

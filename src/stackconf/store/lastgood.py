@@ -20,7 +20,6 @@ from attrs import field, frozen
 from stackconf._version import __version__
 from stackconf.errors import StoreDamaged, StoreError
 from stackconf.plan import AppliedRecord, is_unknown, shown
-from stackconf.planfile import store_id
 from stackconf.types import Provider
 
 if TYPE_CHECKING:
@@ -96,7 +95,7 @@ def remember(store: Store, stack_digest: str) -> tuple[str, ...]:
             "format": FORMAT,
             "stackconf": __version__,
             "at": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            "store": store_id(store.digest_key()),
+            "store": store.identity(),
             "stack": stack_digest,
             "head": view.revision.number,
             "attempt": view.attempt,
@@ -190,7 +189,7 @@ def lost_since(store: Store, view: View) -> str:
         return ""
     head, attempt = view.revision.number, view.attempt
     if head >= kept.head and attempt >= kept.attempt:
-        if kept.store == store_id(store.digest_key()) or attempt > kept.attempt:
+        if kept.store == store.identity() or attempt > kept.attempt:
             return ""
         return f"is another one than {lastgood_path(path).name} is of, and does not know what is applied"
     when = f"{lastgood_path(path).name} of {kept.at}"
@@ -206,7 +205,7 @@ def _of_store(store: Store, view: View) -> LastGood:
         view.revision.number,
         view.attempt,
         max((record.at for record in view.applied.values()), default=""),
-        store=store_id(store.digest_key()),
+        store=store.identity(),
         path=str(getattr(store, "path", "")),
     )
 

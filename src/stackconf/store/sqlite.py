@@ -225,6 +225,7 @@ class SqliteStore:
         if row is None or self.guard is None:
             return False
         _insert_sealed(db, {DIGEST_KEY: self.guard.wrap(bytes(row[0]))}, _now())
+        db.execute("INSERT OR IGNORE INTO meta VALUES ('store-id', ?)", (_named_after(bytes(row[0])),))
         db.execute("DELETE FROM meta WHERE key = 'digest-key'")
         return True
 
@@ -367,6 +368,12 @@ class SqliteStore:
                 with decoding("the key of its digests"):
                     self._digest_key = self._stored_digest_key(db)
             return self._digest_key
+
+    def identity(self) -> str:
+        """A name for this store that no other has. It stays when the digest key is sealed, or lost."""
+        with self._reading() as db:
+            row = None if db is None else db.execute(_SELECT_STORE_ID).fetchone()
+            return _named_after(self.digest_key()) if row is None else str(row[0])
 
     def _stored_digest_key(self, db: sqlite3.Connection) -> bytes:
         sealed = _sealed_one(db, DIGEST_KEY)
@@ -528,6 +535,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
+_SELECT_STORE_ID = "SELECT value FROM meta WHERE key = 'store-id'"
 _SELECT_DIGEST_KEY = "SELECT value FROM meta WHERE key = 'digest-key'"
 _SELECT_REVISION = "SELECT number, at, actor, action, subject, state FROM revision WHERE number = ?"
 
@@ -695,6 +703,12 @@ def _mapping(text: Any, what: str) -> dict[str, Any]:
         if not isinstance(data, dict):
             raise TypeError(data)
         return data
+
+
+def _named_after(digest_key: bytes) -> str:
+    from stackconf.planfile import store_id
+
+    return store_id(digest_key)
 
 
 def _insert_sealed(db: sqlite3.Connection, sealed: Mapping[str, SealedSecret], now: str) -> None:
