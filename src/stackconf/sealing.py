@@ -54,7 +54,7 @@ class SealedSecret:
 
 
 class Keyring:
-    """The keys that are here, the newest first. `problem` is why there are none, where there are none.
+    """The keys that are here, the newest first. `problem` is why those that are given are none.
 
     >>> Keyring([new_key()]).ids == Keyring([]).ids
     False
@@ -75,6 +75,9 @@ class Keyring:
 
     def open(self, sealed: SealedSecret) -> tuple[bytes, str]:
         """What was sealed, and the id of the key that opened it. Raises `SecretError`."""
+        if not self._keys and self._problem is None:
+            problem = f"it is sealed with the key `{sealed.key}`, and there is no key here"
+            raise SecretError(problem, f"set {KEY_FILE_VARIABLE} to the file that has it")
         fernets = self._opened()
         from cryptography.fernet import InvalidToken
 
@@ -140,7 +143,7 @@ def keyring(setting: Path | None = None, environ: Mapping[str, str] | None = Non
             return Keyring(_keys((f"{KEY_VARIABLE}, key {at}", each) for at, each in enumerate(text, 1)))
         named = given.get(KEY_FILE_VARIABLE)
         path = Path(named) if named else setting
-        return Keyring([], no_key()) if path is None else Keyring(keys_in(path))
+        return Keyring([]) if path is None else Keyring(keys_in(path))
     except SecretError as error:
         return Keyring([], error)
 

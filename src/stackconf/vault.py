@@ -117,10 +117,12 @@ class Vault:
     def unwrap(self, sealed: SealedSecret) -> bytes:
         """The digest key that was sealed."""
         try:
-            clear = self._clear(self._keys(), DIGEST_KEY, sealed)[0]
+            clear = json.loads(self._keys().open(sealed)[0])
         except SecretError as error:
-            problem = f"the store's digests of secrets are under the key `{sealed.key}`: {error.problem}"
+            problem = f"the key of the store's digests of secrets is sealed: {error.problem}"
             raise SecretError(problem, error.hint) from None
+        if clear["id"] != DIGEST_KEY:
+            raise SecretError("where the store's key of digests belongs stands another secret")
         return bytes.fromhex(clear["value"])
 
     @property

@@ -564,7 +564,7 @@ def test_the_digest_key_is_sealed_with_the_first_secret_and_stays_the_same(tmp_p
         assert not stack.plan()
     monkeypatch.delenv(KEY_VARIABLE)
     with open_stack(tmp_path, data, Owner(Config)) as stack:
-        assert "the store's digests of secrets are under the key" in lines(stack.plan().errors)[-1]
+        assert "the key of the store's digests of secrets is sealed" in lines(stack.plan().errors)[-1]
 
 
 def test_two_processes_that_seal_first_at_once_agree_on_the_digest_key(tmp_path, key):

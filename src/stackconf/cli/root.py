@@ -25,6 +25,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Change": {
         "configurations": ("configurations:configurations", "Register, list and assign configurations."),
+        "secrets": ("secrets:secrets", "List secrets, make keys, encrypt with a new one."),
         "plan": ("plan:plan", "Show what an apply would change."),
         "apply": ("apply:apply", "Apply the configuration, all or nothing."),
         "recover": ("recover:recover", "Take back what a killed apply left behind."),
