@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from attrs import field, frozen
 
 from stackconf.errors import StackconfError
-from stackconf.plan import UNKNOWN, AppliedRecord, Digest, changed_paths, digester, shown, snapshot
+from stackconf.plan import (
+    AppliedRecord,
+    Digest,
+    changed_paths,
+    digester,
+    is_unknown,
+    last_known,
+    shown,
+    snapshot,
+)
 from stackconf.resolve.layers import MISSING, Path, dotted, value_at
 from stackconf.resolve.origins import Origins, covers
 from stackconf.resolve.resolve import Overlay
@@ -111,9 +120,8 @@ def _of_provider(resolved: Resolved, record: AppliedRecord | None, past: Past) -
     if record.provider.provider_type != provider.provider_type:
         detail = f"{record.provider.provider_type} is applied"
         return ProviderDrift(provider, "other_type", record.revision, detail=detail)
-    unknown = UNKNOWN in record.snapshot
     fields = past.fields(resolved, record) if resolved.config is not None else ()
-    if unknown:
+    if is_unknown(record):
         return ProviderDrift(provider, "unknown", record.revision, fields)
     if resolved.config is None:
         return ProviderDrift(provider, "invalid", record.revision)
@@ -121,7 +129,7 @@ def _of_provider(resolved: Resolved, record: AppliedRecord | None, past: Past) -
 
 
 @frozen
-class _Then:
+class Then:
     """A provider as it was resolved at the revision of its last apply, as far as that can be said."""
 
     resolved: Resolved | None = None
@@ -147,19 +155,21 @@ class Past:
     def fields(self, resolved: Resolved, record: AppliedRecord) -> tuple[FieldDrift, ...]:
         """Where a provider's applied snapshot differs from a valid resolution of the files."""
         now = snapshot(resolved, self._digest)
-        before = without_mark(record)
+        before = last_known(record)
+        if before is None:
+            return ()
         told = Origins(resolved, self._manager.stack)
         then = self.then(record)
         return tuple(self._field(path, before, now, told, then) for path in changed_paths(before, now))
 
-    def then(self, record: AppliedRecord) -> _Then:
+    def then(self, record: AppliedRecord) -> Then:
         """The provider under the configurations of the revision at which it was applied."""
         revision = self._revision(record.revision)
         key = record.provider.key
         if revision is None:
-            return _Then(readable=False)
+            return Then(readable=False)
         if self._manager.provider(key) != record.provider:
-            return _Then()
+            return Then()
         state = revision.state
         overlays = tuple(
             Overlay(name, state.configurations[name].revision, entry["config"])
@@ -168,7 +178,7 @@ class Past:
             if entry["provider_id"] == record.provider.provider_id
         )
         resolved = self._manager.resolve_one(key, overlays)
-        return _Then(resolved, snapshot(resolved, self._digest))
+        return Then(resolved, snapshot(resolved, self._digest))
 
     def actor(self, revision: int) -> str:
         """Who made a revision; empty where the store no longer says."""
@@ -176,7 +186,7 @@ class Past:
         return found.actor if found is not None else ""
 
     def _field(
-        self, path: Path, before: Mapping[str, Any], now: Mapping[str, Any], told: Origins, then: _Then
+        self, path: Path, before: Mapping[str, Any], now: Mapping[str, Any], told: Origins, then: Then
     ) -> FieldDrift:
         applied, of_file = value_at(before, path), value_at(now, path, MISSING)
         layer: LayerName | None = None
@@ -218,8 +228,3 @@ def _may_have_changed(layer: LayerName, reason: str) -> tuple[str, ...]:
     if layer == "hardware":
         return "hardware", "stack file", "plugin"
     return "stack file", "hardware", "plugin"
-
-
-def without_mark(record: AppliedRecord) -> dict[str, Any]:
-    """A record's snapshot, without the mark of one that nobody can vouch for."""
-    return {key: value for key, value in record.snapshot.items() if key != UNKNOWN}

@@ -165,6 +165,11 @@ class Manager:
             self._hardware = self._hardware()
         return self._hardware
 
+    @property
+    def skips_unknown(self) -> bool:
+        """Whether providers of unknown types are left alone."""
+        return self._skip_unknown
+
     def provider(self, key: str) -> Provider | None:
         """The stack's provider of that key, or `None`."""
         entry = self._entries.get(key)

@@ -9,7 +9,7 @@ password and secret query parameters wherever it stands.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 REDACTED = "********"
 """What is shown for a secret that is set. Sent back in an overlay, it means "keep what is there"."""
@@ -73,10 +73,24 @@ def redact_text(text: str) -> str:
     >>> redact_text("host=db password=hunter2 dbname=x")
     'host=db password=******** dbname=x'
     """
+    return replaced_passwords(text, lambda _: REDACTED)
+
+
+def replaced_passwords(text: str, instead: Callable[[str], str]) -> str:
+    """The text with something instead of each part that `redact_text` hides.
+
+    >>> replaced_passwords("postgresql://me:hunter2@db/x?api_key=abc", str.upper)
+    'postgresql://me:HUNTER2@db/x?api_key=ABC'
+    """
     if not _MAY_HIDE.search(text):
         return text
-    without_password = _USERINFO.sub(lambda match: match["head"] + REDACTED, text)
-    return _QUERY.sub(_redacted_parameter, without_password)
+
+    def parameter(match: re.Match[str]) -> str:
+        return match["head"] + instead(match["value"]) if _is_secret_parameter(match["name"]) else match[0]
+
+    return _QUERY.sub(
+        parameter, _USERINFO.sub(lambda match: match["head"] + instead(match["password"]), text)
+    )
 
 
 def passwords_in(text: str) -> list[str]:
@@ -148,10 +162,6 @@ def _redacted_list(items: list[object] | tuple[object, ...], name: str) -> list[
         shown.append(redact_free(item, option or name))
         option = item.lstrip("-") if isinstance(item, str) and item.startswith("-") else ""
     return shown
-
-
-def _redacted_parameter(match: re.Match[str]) -> str:
-    return match["head"] + REDACTED if _is_secret_parameter(match["name"]) else match[0]
 
 
 def _is_secret_parameter(name: str) -> bool:

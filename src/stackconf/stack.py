@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from stackconf.drift import Drift
     from stackconf.errors import PluginLoadError
     from stackconf.events import Event, Run
+    from stackconf.export.export import Exported
     from stackconf.fields import ClassPlan
     from stackconf.hardware.facts import Hardware
     from stackconf.plan import Plan
@@ -111,6 +112,7 @@ class Stack:
         self.secrets = Vault(store, self._keyring)
         manager.opener = self.secrets.open
         store.guard = self.secrets
+        self._environ: Mapping[str, str] = os.environ
 
     @classmethod
     def open(
@@ -136,7 +138,9 @@ class Stack:
         if isinstance(store, (str, os.PathLike)):
             store = SqliteStore(Path(store))
         manager = Manager(file, registry or Registry(), hardware=hardware, skip_unknown=skip_unknown)
-        return cls(manager, store)
+        stack = cls(manager, store)
+        stack._environ = os.environ if environ is None else environ
+        return stack
 
     def __enter__(self) -> Self:
         return self
@@ -314,6 +318,34 @@ class Stack:
             )
 
         return run
+
+    def export(
+        self,
+        to: str | os.PathLike[str] | None = None,
+        *,
+        in_place: bool = False,
+        applied: bool = False,
+        class_defaults: bool = False,
+    ) -> Exported:
+        """The configuration as a stack file: what hardware and configurations set is written into it.
+
+        With neither `to` nor `in_place` nothing is written, and `text` of the answer is the file. A
+        file that exists keeps its comments, order, mode and whatever else is in it. `applied` exports
+        what is applied instead of what is resolved; `class_defaults` writes those too. No secret is
+        written: `variables` of the answer are what must be set where the file is read.
+
+        Raises `InvalidConfig` when the stack is invalid (not with `applied`), or when the file would
+        not be read as what it stands for; then nothing is written.
+        """
+        from stackconf.export.export import Options, export
+        from stackconf.export.target import Target
+
+        target = Target(self.file, self.file.name if in_place else to)
+        options = Options(applied=applied, whole=class_defaults, copied=not target.exists)
+        base = target.base(self._environ)
+        exported = export(self.manager, self.store, base, self._environ, options)
+        target.write(exported.text)
+        return exported
 
     def effective(self) -> dict[str, Any]:
         """Every provider's whole configuration, secrets redacted, in the stack file's shape."""

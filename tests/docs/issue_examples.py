@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from docs_kit import DOCS, EXAMPLES
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, create_model
 
-from stackconf import InvalidConfig, Issue, ProviderType, Stack, hookimpl, user_field
+from stackconf import Applied, ApplyError, InvalidConfig, Issue, ProviderType, Stack, hookimpl, user_field
 from stackconf.registry.metadata import PROVIDERS, Advertised, marked
 from stackconf.registry.registry import Registry
 from stackconf.stackfile import load as limits
@@ -51,6 +53,31 @@ class Circle:
         ProviderType("files", "inline::circle", Tiny, api_dependencies=("inference",)),
         ProviderType("inference", "inline::circle", Tiny, api_dependencies=("files",)),
     )
+
+
+class Unwritable:
+    def __str__(self) -> str:
+        return "no plain data"
+
+
+class Odd(BaseModel, arbitrary_types_allowed=True):
+    """A class whose default cannot be written down, or is another one each time."""
+
+    thing: Unwritable = Unwritable()
+    serial: int = Field(default_factory=count().__next__)
+
+
+class OddPlugin:
+    provides = (
+        ProviderType("inference", "inline::odd", create_model("OnlyOdd", __base__=Odd, serial=(int, 0))),
+        ProviderType("inference", "inline::moody", Odd),
+    )
+
+    @hookimpl
+    def apply_config(self, provider):
+        if provider.provider_id == "stuck":
+            return Applied(undo=lambda: 1 / 0, check=lambda: "it is ill")
+        return Applied()
 
 
 class TinySecond:
@@ -240,6 +267,57 @@ case(
     then=register(users({"threads": 2})),
 )
 CASES["unreadable-file"] = _missing_file
+# Exports
+
+
+def _exported(*texts: str, environs: Sequence[dict[str, str]] = ({}, {})) -> Callable[[], list[Issue]]:
+    """What is said of an export of what was applied with the first text, under the last."""
+
+    def issues() -> list[Issue]:
+        with TemporaryDirectory() as folder:
+            file = Path(folder, "stack.yaml")
+            for text, environ in zip(texts, environs, strict=False):
+                file.write_text(text, encoding="utf-8")
+                registry = Registry(plugins=[OddPlugin()], files=[ACME], entry_points=False)
+                with Stack.open(file, registry=registry, hardware=machine(), environ=environ) as stack:
+                    if text is texts[-1]:
+                        return [_renamed(issue, str(file)) for issue in stack.export(applied=True).issues]
+                    with suppress(ApplyError):
+                        stack.apply()
+        raise AssertionError
+
+    return issues
+
+
+ODD = Registry(plugins=[OddPlugin()], entry_points=False)
+case(
+    "literal-secret",
+    provider("api_key: sk-1234"),
+    then=lambda stack: list(stack.export(in_place=True).issues),
+)
+case(
+    "class-defaults",
+    provider(type_="inline::odd"),
+    registry=ODD,
+    then=lambda stack: list(stack.export(class_defaults=True).issues),
+)
+case(
+    "unfaithful-export",
+    provider(type_="inline::moody"),
+    registry=ODD,
+    then=lambda stack: list(stack.export().issues),
+)
+SAME = provider(type_="inline::odd")
+CASES["not-exported"] = _exported(SAME, SAME + "  - {provider_id: b, provider_type: 'inline::odd'}\n")
+CASES["unknown-state"] = _exported(
+    SAME + "  - {provider_id: stuck, provider_type: 'inline::odd'}\n",
+    SAME + "  - {provider_id: stuck, provider_type: 'inline::odd'}  #\n",
+)
+CASES["kept-reference"] = _exported(
+    provider("serial: ${env.SERIAL}", type_="inline::odd"),
+    provider("serial: ${env.SERIAL}  #", type_="inline::odd"),
+    environs=({"SERIAL": "1"}, {"SERIAL": "2"}),
+)
 CASES["no-provider"] = _left_behind
 CASES["sealed-stack"] = _sealed_later
 

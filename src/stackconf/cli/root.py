@@ -29,6 +29,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "plan": ("plan:plan", "Show what an apply would change."),
         "apply": ("apply:apply", "Apply the configuration, all or nothing."),
         "recover": ("recover:recover", "Take back what a killed apply left behind."),
+        "export": ("export:export", "Write the configuration back as a stack file."),
     },
     "Tool": {
         "plugins": ("plugins:plugins", "List plugins; disable one before it is imported."),

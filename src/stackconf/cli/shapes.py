@@ -10,6 +10,7 @@ from stackconf.store.base import outcome_data
 if TYPE_CHECKING:
     from stackconf.apply import Report
     from stackconf.drift import Drift, FieldDrift
+    from stackconf.export.export import Exported
     from stackconf.plan import FieldChange, Plan, ProviderChange
     from stackconf.stack import Listed, Registered
     from stackconf.status import StackStatus
@@ -120,6 +121,22 @@ def _drifted_data(row: FieldDrift) -> dict[str, Any]:
         "changed": list(row.changed),
         "file_layer": row.file_layer,
         "file_source": row.file_source,
+    }
+
+
+def export_data(exported: Exported) -> dict[str, Any]:
+    """What came of an export; the text is the whole file."""
+    return {
+        "text": exported.text,
+        "changes": [
+            {"provider": each.provider, "path": each.path, "value": each.value, "source": each.source}
+            for each in exported.changes
+        ],
+        "variables": [
+            {"name": each.name, "provider": each.provider or None, "path": each.path, "what": each.what}
+            for each in exported.variables
+        ],
+        "issues": issues_data(exported.issues),
     }
 
 

@@ -28,7 +28,7 @@ from attrs import frozen
 from stackconf.types import Issue, Level
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 Grammar: TypeAlias = Literal["new", "old"]
 
@@ -207,6 +207,33 @@ def expand(text: str, environ: Mapping[str, str], grammar: Grammar) -> Expanded:
         grammar=grammar,
         issues=tuple(issues),
     )
+
+
+def rewritten(text: str, grammar: Grammar, change: Callable[[str, str, str], str]) -> str:
+    """The text with each of its references as `change(name, operator, rest)` gives it; `operator` is
+    `"="` (a default), `"+"` (a condition) or empty.
+
+    >>> rewritten("a ${env.X:=1}", "new", lambda name, operator, rest: reference(name, operator, rest, "old"))
+    'a ${env.X:1}'
+    """
+
+    def replace(match: re.Match[str]) -> str:
+        name, operator, rest = match.groups()
+        return change(name, {":": "=", None: ""}.get(operator, operator), rest or "")
+
+    head, tail = _closed(text)
+    return _PATTERNS[grammar].sub(replace, head) + tail
+
+
+def reference(name: str, operator: str, rest: str, grammar: Grammar) -> str:
+    """A reference as a grammar writes it.
+
+    >>> reference("X", "=", "a", "new"), reference("X", "=", "a", "old"), reference("X", "", "", "old")
+    ('${env.X:=a}', '${env.X:a}', '${env.X}')
+    """
+    operators = {"=": _DEFAULT, "+": _CONDITION}
+    between = operators[operator][grammar] + rest if operator else ""
+    return f"${{env.{name}{between}}}"
 
 
 def faults(text: str, grammar: Grammar) -> list[Issue]:

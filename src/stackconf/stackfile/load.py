@@ -133,6 +133,11 @@ class Document:
     issues: tuple[Issue, ...] = ()
     _graph: _Graph | None = field(repr=False, default=None, alias="graph")
 
+    @property
+    def text(self) -> str:
+        """The whole text; a byte order mark stays."""
+        return self._graph.text if self._graph else ""
+
     def position(self, path: Sequence[PathPart], *, key: bool = False) -> Position | None:
         """Where the value at `path` begins (or its key), or `None` where there is no such value."""
         found = self._graph.find(path) if self._graph else None
@@ -545,6 +550,10 @@ class _Graph:
     _data: bytes
     _root: Node | None = None
     _keys: dict[int, dict[str, tuple[Node, Node]]] = field(factory=dict)
+
+    @property
+    def text(self) -> str:
+        return self._data.decode()
 
     @property
     def root(self) -> Node:

@@ -1,0 +1,1 @@
+"""The configuration of a stack written back as a stack file."""
