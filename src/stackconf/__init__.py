@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         Visibility,
     )
     from stackconf.hardware.sizing import compute_threads, memory_share, size_text
+    from stackconf.holder import Holder, Swap
     from stackconf.hookspecs import API_VERSION, hookimpl
     from stackconf.manager import Manager
     from stackconf.plan import Plan
@@ -58,6 +59,7 @@ _HOME = {
     "Conflict": "errors",
     "Cpu": "hardware.facts",
     "Hardware": "hardware.facts",
+    "Holder": "holder",
     "HookError": "errors",
     "Host": "hardware.facts",
     "InvalidConfig": "errors",
@@ -85,6 +87,7 @@ _HOME = {
     "StalePlan": "errors",
     "StoreDamaged": "errors",
     "StoreError": "errors",
+    "Swap": "holder",
     "UnknownName": "errors",
     "Visibility": "hardware.facts",
     "because": "types",
@@ -105,6 +108,7 @@ __all__ = [
     "Conflict",
     "Cpu",
     "Hardware",
+    "Holder",
     "HookError",
     "Host",
     "InvalidConfig",
@@ -132,6 +136,7 @@ __all__ = [
     "StalePlan",
     "StoreDamaged",
     "StoreError",
+    "Swap",
     "UnknownName",
     "Visibility",
     "__version__",
