@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 import stackconf_agents
-from stackconf import Provider
+from stackconf import Provider, StackconfError
 from stackconf.testing import machine, no_hardware
 from stackconf_agents import plugin, running
 from stackconf_agents.config import SQLITE_CACHE_BYTES, AgentsConfig
@@ -35,10 +36,7 @@ NEW_FORM = {
 @pytest.fixture(autouse=True)
 def _nothing_left():
     yield
-    for held in (running._in_use, running._retired):
-        for one in held.values():
-            one.close()
-        held.clear()
+    running.held.clear()
 
 
 def _apply(config):
@@ -199,8 +197,11 @@ def test_leaving_closes_and_keeps_and_can_be_undone(tmp_path):
     left.undo()
     assert stackconf_agents.current() is state
     assert state.get("session") == "1"
-    assert _apply(None).pending is None
-    assert _apply(None).pending is None
+    _apply(None)
+    again = _apply(None)
+    assert again.detail == "this process kept none of the agents' stores open"
+    again.undo()
+    assert again.check_undo() is None
     assert (tmp_path / "agents_store.db").exists()
 
 
@@ -235,6 +236,48 @@ def test_the_check_tells_when_a_file_is_gone_or_replaced(tmp_path):
     newer = _apply(_files(tmp_path))
     assert applied.check() == "agents/meta-reference of this process has been configured anew since"
     assert newer.check() is None
+
+
+def test_an_undo_is_verified(tmp_path):
+    joined = _apply(_files(tmp_path / "1"))
+    first = stackconf_agents.current()
+    changed = _apply(_files(tmp_path / "2"))
+    assert (
+        changed.check_undo() == "agents/meta-reference of this process does not have again what it had before"
+    )
+    changed.undo()
+    assert changed.check_undo() is None
+    assert stackconf_agents.current() is first
+    other = tmp_path / "other"
+    other.touch()
+    other.rename(tmp_path / "1" / "agents_store.db")
+    assert changed.check_undo() == f"{tmp_path / '1' / 'agents_store.db'} was replaced while in use"
+    (tmp_path / "1" / "responses_store.db").unlink()
+    assert changed.check_undo() == f"responses_store: {tmp_path / '1' / 'responses_store.db'} is gone"
+    joined.undo()
+    assert joined.check_undo() is None
+
+
+def test_an_undo_that_comes_too_late_fails_and_keeps_what_is_in_use(tmp_path):
+    joined = _apply(_files(tmp_path))
+    _apply(_files(tmp_path, sqlite_cache_bytes=4 * MIB))
+    used = stackconf_agents.current()
+    with pytest.raises(StackconfError, match="configured anew since; that is kept"):
+        joined.undo()
+    assert stackconf_agents.current() is used
+    used.set("still", "open")
+    assert joined.check_undo() is not None
+
+
+def test_state_that_is_not_in_a_file_has_its_stores_verified_too(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        redis = {"type": "redis", "host": "127.0.0.1", "port": server.getsockname()[1]}
+        _apply(_files(tmp_path, persistence_store=redis))
+        assert stackconf_agents.current() is None
+        left = _apply(None)
+        left.undo()
+        assert left.check_undo() is None
+    assert left.check_undo().startswith("persistence_store: cannot reach redis")
 
 
 def test_a_file_that_is_no_database_is_refused_in_one_line_and_nothing_changes(tmp_path):
@@ -282,6 +325,44 @@ def test_references_are_left_to_the_storage_section():
 
 
 # In processes of their own
+
+
+def test_after_a_killed_apply_a_fresh_process_goes_either_way(tmp_path):
+    code = """if True:
+        import os, signal, sys
+        from stackconf import Provider
+        from stackconf_agents import current, plugin
+        from stackconf_agents.config import AgentsConfig
+
+        action, folder, cache = sys.argv[1:]
+        stores = {
+            f"{name}_store": {"type": "sqlite", "db_path": f"{folder}/{name}.db"}
+            for name in ("persistence", "responses")
+        }
+        config = AgentsConfig.model_validate({**stores, "sqlite_cache_bytes": cache})
+        provider = Provider("agents", "meta-reference", "inline::meta-reference")
+        applied = plugin.apply_config(provider=provider, config=config)
+        if action == "killed":
+            current().set("session", "1")
+            os.kill(os.getpid(), signal.SIGKILL)
+        print(applied.check(), current().cache_bytes, current().get("session"))
+        applied.undo()
+        print(applied.check_undo(), current())
+    """
+
+    def run(*arguments):
+        return subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            check=False,
+        )
+
+    assert run("killed", str(tmp_path), str(4 * MIB)).returncode == -signal.SIGKILL
+    for cache in (4 * MIB, 8 * MIB):
+        done = run("again", str(tmp_path), str(cache))
+        assert done.stdout.splitlines() == [f"None {cache} 1", "None None"], done.stderr
 
 
 def test_importing_the_plugin_imports_nothing_heavy():

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 from pydantic import ValidationError
 
 import stackconf_braintrust
-from stackconf import Provider
+from stackconf import Provider, StackconfError
 from stackconf.testing import machine, no_hardware
 from stackconf_braintrust import plugin, running
 from stackconf_braintrust.config import BraintrustConfig
@@ -39,10 +40,7 @@ def _nothing_left(monkeypatch):
         if name.startswith(("OPENAI_", "BRAINTRUST_")) or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
     yield
-    for held in (running._in_use, running._retired):
-        for one in held.values():
-            one._end()
-        held.clear()
+    running.held.clear()
 
 
 @contextmanager
@@ -305,7 +303,33 @@ def test_a_change_is_undone_and_leaving_too():
     assert stackconf_braintrust.current() is one
     first.undo()
     assert stackconf_braintrust.current() is None
-    assert _apply(None).detail == "this process was not scoring"
+    nothing = _apply(None)
+    assert nothing.detail == "this process was not scoring"
+    nothing.undo()
+    assert nothing.check_undo() is None
+
+
+def test_an_undo_is_verified(monkeypatch):
+    import autoevals
+
+    first = _apply(BraintrustConfig(max_concurrency=1))
+    one = stackconf_braintrust.current()
+    second = _apply(BraintrustConfig(max_concurrency=2))
+    with pytest.raises(StackconfError, match="configured anew since; that is kept"):
+        first.undo()
+    assert second.check_undo() == "scoring/braintrust of this process does not have again what it had before"
+    second.undo()
+    assert second.check_undo() is None
+    assert stackconf_braintrust.current() is one
+    monkeypatch.setattr(autoevals, "Levenshtein", autoevals.ExactMatch)
+    assert second.check_undo().endswith("braintrust::levenshtein gives 0 and not 0.8")
+
+
+def test_applying_the_same_again_keeps_scoring():
+    for _ in range(3):
+        applied = _apply(BraintrustConfig(max_concurrency=1))
+        assert applied.check() is None
+        assert stackconf_braintrust.current().score("braintrust::exact-match", [ROW])[0].score == 0
 
 
 def test_every_scorer_can_be_made_with_both_models():
@@ -324,6 +348,46 @@ def test_every_scorer_can_be_made_with_both_models():
 
 
 # In processes of their own
+
+
+def test_after_a_killed_apply_a_fresh_process_goes_either_way():
+    code = (
+        """if True:
+        import os, signal, sys, warnings
+        warnings.simplefilter("ignore")
+        from stackconf import Provider
+        from stackconf_braintrust import current, plugin
+        from stackconf_braintrust.config import BraintrustConfig
+
+        action, url, rows = sys.argv[1:]
+        config = BraintrustConfig(
+            openai_api_key="%s", openai_base_url=url, judge_model="j", max_concurrency=rows
+        )
+        provider = Provider("scoring", "braintrust", "inline::braintrust")
+        applied = plugin.apply_config(provider=provider, config=config)
+        if action == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        print(applied.check(), current().config.max_concurrency)
+        applied.undo()
+        print(applied.check_undo(), current())
+    """
+        % KEY
+    )
+
+    def run(*arguments):
+        return subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            check=False,
+        )
+
+    with _openai_stand_in() as (url, _):
+        assert run("killed", url, "2").returncode == -signal.SIGKILL
+        for rows in ("2", "1"):
+            done = run("again", url, rows)
+            assert done.stdout.splitlines() == [f"None {rows}", "None None"], done.stderr
 
 
 def test_importing_the_plugin_imports_neither_autoevals_nor_openai():

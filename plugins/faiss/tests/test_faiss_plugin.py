@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from stackconf import Provider
+from stackconf import Provider, StackconfError
 from stackconf.testing import machine, no_hardware
 from stackconf_faiss import Engine, IndexTooLarge, engine, plugin
 from stackconf_faiss.config import FaissConfig
@@ -142,7 +143,7 @@ def test_apply_change_undo_and_leave(tmp_path):
     assert threads() == own + 2
     assert engine("vector_io/faiss").search_batch_size == 7
     assert changed.check() is None
-    assert joined.check() == "another configuration is in force in this process"
+    assert joined.check() == "vector_io/faiss of this process has been configured anew since"
 
     changed.undo()
     assert threads() == own + 1
@@ -165,6 +166,31 @@ def test_undoing_a_join_leaves_nothing_behind(tmp_path):
     assert threads() == own
     assert engine("vector_io/faiss") is None
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_undo_is_verified(tmp_path):
+    own = threads()
+    joined = plugin.apply_config(PROVIDER, config(tmp_path / "1.db", num_threads=own + 1))
+    first = engine("vector_io/faiss")
+    changed = plugin.apply_config(PROVIDER, config(tmp_path / "2.db"))
+    assert changed.check_undo() == "vector_io/faiss of this process does not have again what it had before"
+    changed.undo()
+    assert changed.check_undo() is None
+    assert engine("vector_io/faiss") is first
+    (tmp_path / "1.db").unlink()
+    assert changed.check_undo() == f"kvstore: {tmp_path / '1.db'} is gone"
+    joined.undo()
+    assert joined.check_undo() is None
+
+
+def test_an_undo_that_comes_too_late_fails_and_keeps_what_is_in_use(tmp_path):
+    joined = plugin.apply_config(PROVIDER, config(tmp_path / "1.db"))
+    plugin.apply_config(PROVIDER, config(tmp_path / "1.db", search_batch_size=7))
+    with pytest.raises(StackconfError, match="configured anew since; that is kept"):
+        joined.undo()
+    assert joined.check_undo() is not None
+    assert engine("vector_io/faiss").search_batch_size == 7
+    assert (tmp_path / "1.db").exists()
 
 
 def test_check_says_when_the_store_is_gone(tmp_path):
@@ -241,6 +267,48 @@ def test_an_index_beyond_its_bound_is_refused_whole():
     assert index.ntotal == 60
     bounded.add(index, np.zeros((40, 16), "float32"))
     assert index.ntotal == 100
+
+
+def test_what_is_applied_again_or_leaves_without_having_run_is_fine(tmp_path):
+    left = plugin.apply_config(PROVIDER, None)
+    left.undo()
+    assert left.check_undo() is None
+    for _ in range(2):
+        assert plugin.apply_config(PROVIDER, config(tmp_path / "faiss.db")).check() is None
+
+
+def test_after_a_killed_apply_a_fresh_process_goes_either_way(tmp_path):
+    code = """if True:
+        import os, signal, sys
+        from stackconf import Provider
+        from stackconf_faiss import engine, plugin
+        from stackconf_faiss.config import FaissConfig
+
+        store = {"type": "sqlite", "db_path": sys.argv[2]}
+        config = FaissConfig.model_validate({"kvstore": store, "search_batch_size": sys.argv[3]})
+        applied = plugin.apply_config(Provider("vector_io", "faiss", "inline::faiss"), config)
+        if sys.argv[1] == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        print(applied.check(), engine("vector_io/faiss").search_batch_size)
+        applied.undo()
+        print(applied.check_undo(), engine("vector_io/faiss"))
+    """
+    store = str(tmp_path / "faiss.db")
+
+    def run(*arguments):
+        return subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            check=False,
+        )
+
+    assert run("killed", store, "20").returncode == -signal.SIGKILL
+    for size in ("20", "10"):
+        done = run("again", store, size)
+        assert done.stdout.splitlines() == [f"None {size}", "None None"], done.stderr
+    assert Path(store).exists(), "the killed apply made it, so nobody knows that it is unused"
 
 
 def test_importing_the_plugin_is_cheap():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import sys
@@ -396,6 +397,150 @@ def test_an_interrupted_undo_is_not_hidden_with_stand_in(ollama):
     ollama.faults.clear()
     applied.undo()
     wait_until(lambda: ollama.loaded == {})
+
+
+def test_an_undo_is_verified_with_stand_in(ollama):
+    before = config_for(ollama, model="llama3.2", num_ctx=4096)
+    apply(before)
+    applied = apply(config_for(ollama, model="llama3.2", num_ctx=8192), before)
+    assert applied.check_undo() == "llama3.2 runs with context 8192 instead of 4096"
+    applied.undo()
+    assert applied.check_undo() is None
+    ollama.answer("POST", "/api/generate", {"model": "llama3.2", "keep_alive": 0})
+    wait_until(lambda: ollama.loaded == {})
+    assert applied.check_undo() == "llama3.2 was loaded before and is not loaded again"
+
+
+def test_an_undone_join_is_verified_with_stand_in(ollama):
+    applied = apply(config_for(ollama, read=0.5, model="llama3.2"))
+    assert applied.check_undo() == "llama3.2 is still loaded: a request uses it"
+    ollama.unload_delay = 1.5
+    applied.undo()
+    assert applied.check_undo() == "llama3.2 is still loaded: a request uses it"
+    wait_until(lambda: ollama.loaded == {})
+    assert applied.check_undo() is None
+
+
+def test_an_undo_to_another_model_is_verified_with_stand_in(ollama):
+    before = config_for(ollama, model="llama3.2", num_ctx=8192)
+    apply(before)
+    applied = apply(config_for(ollama, model="qwen3:0.6b"), before)
+    ollama.largest_context = 4096
+    with pytest.raises(Rejected, match="requires more system memory"):
+        applied.undo()
+    assert applied.check_undo() == "llama3.2 was loaded before and is not loaded again"
+    ollama.largest_context = 2**24
+    applied.undo()
+    assert applied.check_undo() is None
+
+
+def test_a_left_model_is_verified_to_be_back_with_stand_in(ollama):
+    config = config_for(ollama, model="llama3.2", num_ctx=262_144)
+    apply(config)
+    applied = apply(None, config)
+    assert applied.check_undo() == "llama3.2 was loaded before and is not loaded again"
+    applied.undo()
+    assert applied.check_undo() is None, "the context that the server decided on is the one before"
+
+
+def test_a_model_that_stays_a_moment_only_may_be_gone_after_an_undo_with_stand_in(ollama):
+    before = config_for(ollama, model="llama3.2", keep_alive="400ms")
+    apply(before)
+    applied = apply(config_for(ollama, model="llama3.2", num_ctx=8192), before)
+    applied.undo()
+    assert applied.check_undo() is None
+    wait_until(lambda: "llama3.2" not in str(ollama.answer("GET", "/api/ps", None)))
+    assert applied.check_undo() is None
+
+
+def test_after_an_undo_the_server_must_answer():
+    with serving(OllamaStandIn({"llama3.2:latest": 4096})) as stand_in:
+        with_model = apply(config_for(stand_in, model="llama3.2"))
+        without = apply(config_for(stand_in))
+        with_model.undo()
+        without.undo()
+        assert (with_model.check_undo(), without.check_undo()) == (None, None)
+    assert "connection refused" in with_model.check_undo()
+    assert "connection refused" in without.check_undo()
+    left = apply(None, config_for(stand_in, model="llama3.2"))
+    left.undo()
+    assert left.check_undo() is None, "nothing was touched"
+
+
+@pytest.mark.parametrize("loaded", [None, 4096, 8192], ids=["nothing", "the old", "the new"])
+def test_a_join_of_what_may_run_already_is_idempotent_with_stand_in(ollama, loaded):
+    if loaded:
+        ollama.answer("POST", "/api/generate", {"model": "llama3.2", "options": {"num_ctx": loaded}})
+    config = config_for(ollama, model="llama3.2", num_ctx=8192)
+    first, second = apply(config), apply(config)
+    assert ollama.loaded == {"llama3.2:latest": {"num_ctx": 8192}}
+    assert ollama.loads == (1 if loaded in (None, 8192) else 2)
+    assert first.detail == second.detail
+    assert second.check() is None
+
+
+def test_leaving_what_nobody_knows_of_is_fine():
+    assert apply(None, None) is None
+
+
+STACK = """
+version: 2
+providers:
+  inference:
+  - provider_id: ollama
+    provider_type: remote::ollama
+    config: {{url: "{url}", model: "{model}", num_ctx: {num_ctx}, num_thread: 4}}
+"""
+
+
+def test_an_apply_that_was_killed_while_it_loads_is_repaired_with_stand_in(ollama, tmp_path):
+    stack = tmp_path / "stack.yaml"
+
+    def write(model, num_ctx):
+        stack.write_text(STACK.format(url=ollama.url, model=model, num_ctx=num_ctx), encoding="utf-8")
+
+    def command(*arguments):
+        run = [sys.executable, "-m", "stackconf", *arguments]
+        return subprocess.Popen(
+            run, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8"
+        )
+
+    def apply_again():
+        process = command("apply")
+        text = process.communicate()[0]
+        return process.returncode, text
+
+    def killed():
+        ollama.requests.clear()
+        ollama.faults["/api/generate"] = hang(ollama)
+        process = command("apply")
+        wait_until(lambda: "/api/generate" in ollama.paths())
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+        process.stdout.close()
+        ollama.faults.clear()
+
+    write("llama3.2", 4096)
+    assert apply_again()[0] == 0
+    write("llama3.2", 8192)
+    killed()
+    # The server goes on loading for a client that is gone.
+    ollama.answer("POST", "/api/generate", {"model": "llama3.2", "options": {"num_ctx": 8192}})
+    code, text = apply_again()
+    assert code == 0, text
+    assert ollama.loaded == {"llama3.2:latest": {"num_ctx": 8192, "num_thread": 4}}
+
+    write("qwen3:0.6b", 16384)
+    killed()
+    # What was tried turns out to be impossible: back to what it had, in a process that knew nothing.
+    ollama.answer("POST", "/api/generate", {"model": "llama3.2", "keep_alive": 0})
+    wait_until(lambda: ollama.loaded == {})
+    ollama.largest_context = 8192
+    code, text = apply_again()
+    assert code == 1, text
+    assert "requires more system memory" in text
+    assert "undo failed" not in text
+    assert ollama.loaded == {"llama3.2:latest": {"num_ctx": 8192, "num_thread": 4}}
 
 
 def test_importing_the_plugin_imports_nothing_heavy():

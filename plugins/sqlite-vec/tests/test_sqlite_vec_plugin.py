@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -146,7 +147,7 @@ def test_a_change_and_its_undo(tmp_path):
     changed = plugin.apply_config(PROVIDER, config(path, cache_bytes=8 * MIB, page_size=4096))
     assert settings_of(KEY).cache_bytes == 8 * MIB
     assert "pages of 16384 bytes" in changed.detail, "a file keeps the page size it was made with"
-    assert joined.check() == "another configuration is in force in this process"
+    assert joined.check() == "vector_io/sqlite-vec of this process has been configured anew since"
     changed.undo()
     assert settings_of(KEY).cache_bytes == 4 * MIB
     assert path.exists()
@@ -204,6 +205,89 @@ def test_leaving_keeps_the_file_and_can_be_undone(tmp_path):
     assert settings_of(KEY) is None
     left.undo()
     assert joined.check() is None
+
+
+def test_an_undo_is_verified(tmp_path):
+    path, other = tmp_path / "v.db", tmp_path / "w.db"
+    joined = plugin.apply_config(PROVIDER, config(path, cache_bytes=4 * MIB))
+    first = settings_of(KEY)
+    changed = plugin.apply_config(PROVIDER, config(other))
+    assert changed.check_undo() == f"{KEY} of this process does not have again what it had before"
+    changed.undo()
+    assert changed.check_undo() is None
+    assert settings_of(KEY) is first
+    assert not other.exists()
+    path.write_bytes(b"no database" * 1000)
+    assert changed.check_undo() == f"cannot use {path}: file is not a database"
+    path.unlink()
+    assert changed.check_undo() == f"{path} is gone"
+    joined.undo()
+    assert joined.check_undo() is None
+
+
+def test_an_undo_that_cannot_give_the_journal_mode_back_fails(tmp_path):
+    path = tmp_path / "v.db"
+    with closing(sqlite3.connect(path)) as plain:
+        plain.execute("CREATE TABLE chunks (id TEXT)")
+    joined = plugin.apply_config(PROVIDER, config(path))
+    with connect(path, Settings()) as opened:
+        opened.rows("BEGIN")
+        opened.rows("SELECT * FROM chunks")
+        with pytest.raises(StoreUnusable, match="locked"):
+            joined.undo()
+    assert settings_of(KEY) is None
+    assert pragma(path, "journal_mode") == "wal"
+
+
+def test_what_is_applied_again_or_leaves_without_having_run_is_fine(tmp_path):
+    left = plugin.apply_config(PROVIDER, None)
+    left.undo()
+    assert left.check_undo() is None
+    for _ in range(2):
+        assert plugin.apply_config(PROVIDER, config(tmp_path / "v.db")).check() is None
+
+
+def test_after_a_killed_apply_a_fresh_process_goes_either_way(tmp_path):
+    code = """if True:
+        import os, signal, sys
+        from pathlib import Path
+        from stackconf import Provider
+        from stackconf_sqlite_vec import connect, plugin, settings_of
+        from stackconf_sqlite_vec.config import SqliteVecConfig
+
+        config = SqliteVecConfig(db_path=sys.argv[2], insert_batch_size=sys.argv[3])
+        key = "vector_io/sqlite-vec"
+        applied = plugin.apply_config(Provider(*key.split("/"), "inline::sqlite-vec"), config)
+        if sys.argv[1] == "killed":
+            # Half way through a write, so that the file is left with its journal.
+            with connect(Path(sys.argv[2]), settings_of(key)) as opened:
+                opened.rows("CREATE TABLE t (x)")
+                opened.rows("INSERT INTO t VALUES ('kept')")
+                opened.rows("BEGIN IMMEDIATE")
+                opened.rows("INSERT INTO t VALUES ('lost')")
+                os.kill(os.getpid(), signal.SIGKILL)
+        print(applied.check(), settings_of(key).insert_batch_size)
+        applied.undo()
+        print(applied.check_undo(), settings_of(key))
+    """
+    path = tmp_path / "v.db"
+
+    def run(*arguments):
+        return subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            check=False,
+        )
+
+    assert run("killed", str(path), "20").returncode == -signal.SIGKILL
+    assert (tmp_path / "v.db-wal").exists()
+    for size in ("20", "10"):
+        done = run("again", str(path), size)
+        assert done.stdout.splitlines() == [f"None {size}", "None None"], done.stderr
+    with connect(path, Settings()) as opened:
+        assert opened.rows("SELECT x FROM t") == [("kept",)]
 
 
 def test_check_says_when_the_file_is_gone_or_spoilt(tmp_path):

@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import json
 import os
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -21,9 +22,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from pydantic import ValidationError
 
 import stackconf_telemetry
-from stackconf import Provider
+from stackconf import Provider, StackconfError
 from stackconf.testing import machine, no_hardware
-from stackconf_telemetry import plugin, running, switch
+from stackconf_telemetry import plugin, running
 from stackconf_telemetry.config import TelemetryConfig
 from stackconf_telemetry.pipeline import endpoint, reach
 from stackconf_telemetry.sqlite import TelemetryUnusable
@@ -38,11 +39,10 @@ def _off_afterwards():
 
 
 def _turn_off():
-    pipeline, running._owner = switch.use(None), None
-    for one in (pipeline, running._retired):
-        if one is not None:
-            one.close()
-    running._retired = None
+    running.held.clear()
+    for thread in threading.enumerate():
+        if thread.name == "stackconf-telemetry-close":
+            thread.join()
 
 
 @pytest.fixture(autouse=True)
@@ -310,7 +310,7 @@ def test_the_check_tells_when_the_store_is_gone_locked_or_replaced(tmp_path, mon
     store.unlink()
     assert "trace store" in applied.check()
     _apply(TelemetryConfig(sinks=""))
-    assert applied.check() == "telemetry of this process has been configured anew since"
+    assert applied.check() == "telemetry/meta-reference of this process has been configured anew since"
 
 
 def test_undoing_a_join_turns_off_and_removes_the_unused_store(tmp_path):
@@ -359,10 +359,31 @@ def test_leaving_turns_off_keeps_the_file_and_can_be_undone(tmp_path):
     assert stackconf_telemetry.current() is None
     assert store.exists()
     left.undo()
-    assert left.check() == "telemetry of this process was switched on again"
+    assert left.check() == "telemetry/meta-reference of this process has been configured anew since"
     trace.get_tracer("x").start_span("on again").end()
     stackconf_telemetry.current().force_flush()
     assert _rows(store) == [("on again",)]
+
+
+def test_an_undo_is_verified(tmp_path):
+    first, second = tmp_path / "1.db", tmp_path / "2.db"
+    joined = _apply(TelemetryConfig(sinks="sqlite", sqlite_db_path=str(first)))
+    used = stackconf_telemetry.current()
+    changed = _apply(TelemetryConfig(sinks="sqlite", sqlite_db_path=str(second)))
+    with pytest.raises(StackconfError, match="configured anew since; that is kept"):
+        joined.undo()
+    assert changed.check_undo() == (
+        "telemetry/meta-reference of this process does not have again what it had before"
+    )
+    changed.undo()
+    assert changed.check_undo() is None
+    assert stackconf_telemetry.current() is used
+    assert not second.exists()
+    first.unlink()
+    assert "trace store" in changed.check_undo()
+    joined.undo()
+    assert joined.check_undo() is None
+    assert stackconf_telemetry.current() is None
 
 
 def test_applying_the_same_again_loses_nothing(tmp_path):
@@ -384,7 +405,10 @@ def test_a_second_provider_in_one_process_is_refused_and_changes_nothing():
 
 
 def test_leaving_what_was_never_on_is_fine():
-    assert _apply(None).detail == "telemetry was off in this process"
+    left = _apply(None)
+    assert left.detail == "telemetry was off in this process"
+    left.undo()
+    assert left.check_undo() is None
 
 
 @pytest.mark.parametrize("kind", ["no database", "a folder"])
@@ -578,6 +602,46 @@ current().tracer_provider.get_tracer("x").start_span("ours").end()
     done = _python(code)
     assert "has an OpenTelemetry provider of its own for traces, which stays" in done.stdout
     assert '"name": "ours"' in done.stderr
+
+
+def test_after_a_killed_apply_a_fresh_process_goes_either_way(tmp_path):
+    code = """if True:
+        import os, signal, sys
+        from opentelemetry import trace
+        from stackconf import Provider
+        from stackconf_telemetry import current, plugin
+        from stackconf_telemetry.config import TelemetryConfig
+
+        action, store, queue = sys.argv[1:]
+        config = TelemetryConfig(
+            sinks="sqlite", sqlite_db_path=store, max_queue_size=queue, max_export_batch_size=1
+        )
+        provider = Provider("telemetry", "meta-reference", "inline::meta-reference")
+        applied = plugin.apply_config(provider=provider, config=config)
+        trace.get_tracer("x").start_span(f"{action} {queue}").end()
+        current().force_flush()
+        if action == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        print(applied.check())
+        applied.undo()
+        print(applied.check_undo(), current())
+    """
+    store = tmp_path / "t.db"
+
+    def run(*arguments):
+        return subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            check=False,
+        )
+
+    assert run("killed", str(store), "20").returncode == -signal.SIGKILL
+    for queue in ("20", "10"):
+        done = run("again", str(store), queue)
+        assert done.stdout.splitlines() == ["None", "None None"], done.stderr
+    assert _rows(store) == [("killed 20",), ("again 20",), ("again 10",)]
 
 
 def test_spans_that_wait_are_written_when_the_process_ends(tmp_path):

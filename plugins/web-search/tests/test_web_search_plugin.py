@@ -124,6 +124,8 @@ def test_leaving_takes_nothing_down(name):
     before = CLASSES[name](api_key=CANARY)
     applied = plugin.apply_config(provider=PROVIDERS[name], config=None, previous=before)
     assert "nothing was taken down" in applied.detail
+    # Without an undo the hook would be called the other way round, and ask about the key.
+    assert applied.undo() is None
 
 
 @BOTH
@@ -162,6 +164,21 @@ def test_only_a_new_key_costs_a_request_with_stand_in(name, stand_in):
     with pytest.raises(KeyRejected):
         change(service, CLASSES[name](api_key="another"), first)
     assert len(stand_in.requests) == 2
+
+
+@BOTH
+def test_after_a_killed_apply_the_key_is_checked_again_and_gives_the_same_with_stand_in(name, stand_in):
+    service = service_at(name, stand_in.url)
+    config = CLASSES[name](api_key=KEYS[name])
+    first, second = (change(service, config, None) for _ in range(2))
+    assert first.detail == second.detail
+    assert len(stand_in.requests) == 2
+    # The way back, in a process that knows nothing of the former one.
+    back = change(service, config, CLASSES[name](api_key="tried"))
+    assert (back.detail, back.pending) == (first.detail, None)
+    joined_and_gone = plugin.apply_config(provider=PROVIDERS[name], config=None, previous=config)
+    assert joined_and_gone.pending is None
+    assert len(stand_in.requests) == 3
 
 
 def test_a_used_up_quota_is_no_rejection_with_stand_in(stand_in):

@@ -4,21 +4,37 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stackconf import Applied
+from attrs import frozen
+
+from stackconf import Applied, Holder
 from stackconf_agents.state import AgentState
 from stackconf_storage import SqliteKVStoreConfig, expanded, open_checks
 
 if TYPE_CHECKING:
     from stackconf_agents.config import AgentsConfig
 
-_in_use: dict[str, AgentState] = {}
-_retired: dict[str, AgentState] = {}
-"""What the last change of each provider replaced, open until the next one for an undo."""
+
+@frozen(eq=False)
+class _Stores:
+    """What one configuration keeps open; `None` where its state is not in a sqlite file."""
+
+    state: AgentState | None
+
+    def check(self) -> str | None:
+        return None if self.state is None else self.state.check()
+
+    def close(self) -> None:
+        if self.state is not None:
+            self.state.close()
+
+
+held: Holder[_Stores] = Holder(close=_Stores.close)
 
 
 def current(provider: str) -> AgentState | None:
     """The state in use by a provider (`api/provider_id`), or `None`."""
-    return _in_use.get(provider)
+    stores = held.current(provider)
+    return None if stores is None else stores.state
 
 
 def join(provider: str, config: AgentsConfig) -> Applied:
@@ -31,37 +47,27 @@ def join(provider: str, config: AgentsConfig) -> Applied:
     if opened.pending is not None:
         return opened
     try:
-        fresh = _state(config)
+        fresh = _Stores(_state(config))
     except BaseException:
         _call(opened.undo)
         raise
-    before = _exchange(provider, fresh)
-
-    def undo() -> None:
-        _restore(provider, before)
-        if fresh is not None:
-            fresh.close()
-        _call(opened.undo)
 
     def check() -> str | None:
-        if current(provider) is not fresh:
-            return f"{provider} of this process has been configured anew since"
         wrong = _call(opened.check)
-        if isinstance(wrong, str):
-            return wrong
-        return None if fresh is None else fresh.check()
+        return wrong if isinstance(wrong, str) else fresh.check()
 
-    kept = "" if fresh is None else f"; up to {fresh.cache_bytes / 1024**2:.1f} MiB of state kept in memory"
-    return Applied(f"{opened.detail}{kept}", undo=undo, check=check)
+    detail = opened.detail
+    if fresh.state is not None:
+        detail += f"; up to {fresh.state.cache_bytes / 1024**2:.1f} MiB of state kept in memory"
+    return held.swap(provider, fresh, check=check).applied(detail, undo=opened.undo)
 
 
 def leave(provider: str) -> Applied:
     """Keep nothing open any more. Files and their content stay."""
-    before = _exchange(provider, None)
-    return Applied(
-        "the agents' stores are closed in this process; what they hold stays",
-        undo=lambda: _restore(provider, before),
-    )
+    swap = held.swap(provider, None)
+    if swap.before is None:
+        return swap.applied("this process kept none of the agents' stores open")
+    return swap.applied("the agents' stores are closed in this process; what they hold stays")
 
 
 def _state(config: AgentsConfig) -> AgentState | None:
@@ -69,26 +75,6 @@ def _state(config: AgentsConfig) -> AgentState | None:
     if not isinstance(store, SqliteKVStoreConfig):
         return None
     return AgentState(expanded(store.db_path), config.sqlite_cache_bytes)
-
-
-def _exchange(provider: str, fresh: AgentState | None) -> AgentState | None:
-    before = _in_use.pop(provider, None)
-    if fresh is not None:
-        _in_use[provider] = fresh
-    expired = _retired.pop(provider, None)
-    if before is not None:
-        _retired[provider] = before
-    if expired is not None:
-        expired.close()
-    return before
-
-
-def _restore(provider: str, before: AgentState | None) -> None:
-    _retired.pop(provider, None)
-    if before is None:
-        _in_use.pop(provider, None)
-    else:
-        _in_use[provider] = before
 
 
 def _call(function: object) -> object:

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stackconf import Applied
+from stackconf import Applied, Holder
 from stackconf_braintrust.scoring import Scoring, address, ask, build
 
 if TYPE_CHECKING:
     from stackconf_braintrust.config import BraintrustConfig
 
-_in_use: dict[str, Scoring] = {}
-_retired: dict[str, Scoring] = {}
-"""What the last change of each provider replaced. It stays open until the next one, so that rows
-being scored are finished and an undo has it back as it was."""
+held: Holder[Scoring] = Holder(close=Scoring.close_later)
 
 
 def current(provider: str) -> Scoring | None:
     """The scoring in use by a provider (`api/provider_id`), or `None`."""
-    return _in_use.get(provider)
+    return held.current(provider)
 
 
 def join(provider: str, config: BraintrustConfig) -> Applied:
@@ -36,46 +33,15 @@ def join(provider: str, config: BraintrustConfig) -> Applied:
     if unreachable is not None:
         fresh.close_later()
         return Applied(pending=unreachable)
-    before = _exchange(provider, fresh)
-
-    def undo() -> None:
-        _restore(provider, before)
-        fresh.close_later()
-
-    def check() -> str | None:
-        if _in_use.get(provider) is not fresh:
-            return f"{provider} of this process has been configured anew since"
-        return fresh.check()
-
-    return Applied(_told(fresh), undo=undo, check=check)
+    return held.swap(provider, fresh, check=fresh.check).applied(_told(fresh))
 
 
 def leave(provider: str) -> Applied:
     """Score no more."""
-    before = _exchange(provider, None)
-    if before is None:
-        return Applied("this process was not scoring")
-    return Applied("this process no longer scores", undo=lambda: _restore(provider, before))
-
-
-def _exchange(provider: str, fresh: Scoring | None) -> Scoring | None:
-    before = _in_use.pop(provider, None)
-    if fresh is not None:
-        _in_use[provider] = fresh
-    expired = _retired.pop(provider, None)
-    if before is not None:
-        _retired[provider] = before
-    if expired is not None:
-        expired.close_later()
-    return before
-
-
-def _restore(provider: str, before: Scoring | None) -> None:
-    _retired.pop(provider, None)
-    if before is None:
-        _in_use.pop(provider, None)
-    else:
-        _in_use[provider] = before
+    swap = held.swap(provider, None)
+    return swap.applied(
+        "this process was not scoring" if swap.before is None else "this process no longer scores"
+    )
 
 
 def _told(fresh: Scoring) -> str:

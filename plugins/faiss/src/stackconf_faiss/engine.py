@@ -8,17 +8,16 @@ and puts it back.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
 from attrs import evolve, frozen
 
-from stackconf import StackconfError
+from stackconf import Holder, StackconfError
 
 _FLOAT32_BYTES = 4
-_ENGINES: dict[str, Engine] = {}
 # OpenMP's own choice, taken before the first change.
 _OWN_THREADS: list[int] = []
 
@@ -76,33 +75,18 @@ class Engine:
 
 def engine(provider_key: str) -> Engine | None:
     """The engine applied in this process for `vector_io/faiss` (or another provider id), if any."""
-    return _ENGINES.get(provider_key)
+    return held.current(provider_key)
 
 
-def take_over(provider_key: str, new: Engine | None) -> Callable[[], None]:
-    """Put `new` in force for the provider, and return what puts back the engine and threads before.
-
-    Where `new` sets no number of threads, or is `None` (the provider leaves), the calling thread
-    gets the number back that OpenMP chose itself.
-    """
-    before, threads_before = engine(provider_key), threads()
+def _install(_: str, new: Engine | None) -> None:
+    """Give the calling thread the engine's number of threads, or the one OpenMP chose itself."""
     if not _OWN_THREADS:
-        _OWN_THREADS.append(threads_before)
-    _install(provider_key, new)
+        _OWN_THREADS.append(threads())
     set_threads((new.num_threads if new else None) or _OWN_THREADS[0])
 
-    def restore() -> None:
-        _install(provider_key, before)
-        set_threads(threads_before)
 
-    return restore
-
-
-def _install(provider_key: str, new: Engine | None) -> None:
-    if new is None:
-        _ENGINES.pop(provider_key, None)
-    else:
-        _ENGINES[provider_key] = new
+held: Holder[Engine] = Holder(install=_install)
+"""The engine of each provider of this process."""
 
 
 def load_faiss() -> Any:

@@ -137,7 +137,7 @@ def apply_config(provider: Provider, config: FaissConfig | None) -> Applied:
     if config is None:
         return _leave(provider.key)
     from stackconf import StackconfError
-    from stackconf_faiss.engine import Engine, engine, load_faiss, take_over, wrong_with
+    from stackconf_faiss.engine import Engine, held, load_faiss, wrong_with
     from stackconf_storage import open_checks
 
     new = Engine(config.num_threads, config.add_batch_size, config.search_batch_size, config.max_index_bytes)
@@ -149,24 +149,17 @@ def apply_config(provider: Provider, config: FaissConfig | None) -> Applied:
     stores = open_checks({name: config.store, "metadata_store": config.metadata_store})
     if stores.pending is not None:
         return stores
-    restore = take_over(provider.key, new)
-
-    def undo() -> None:
-        restore()
-        if stores.undo is not None:
-            stores.undo()
 
     def check() -> str | None:
-        if engine(provider.key) != new:
-            return "another configuration is in force in this process"
         complaint = wrong_with(new) or (stores.check() if stores.check is not None else None)
         return complaint if isinstance(complaint, str) else None
 
     count = "OpenMP's own number of" if new.num_threads is None else str(new.num_threads)
-    return Applied(f"faiss {version} with {count} threads in this process; {stores.detail}", undo, check)
+    detail = f"faiss {version} with {count} threads in this process; {stores.detail}"
+    return held.swap(provider.key, new, check=check).applied(detail, undo=stores.undo)
 
 
 def _leave(key: str) -> Applied:
-    from stackconf_faiss.engine import take_over
+    from stackconf_faiss.engine import held
 
-    return Applied("faiss as it was before in this process; stored indexes are kept", take_over(key, None))
+    return held.swap(key, None).applied("faiss as it was before in this process; stored indexes are kept")

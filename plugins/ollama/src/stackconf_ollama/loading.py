@@ -7,10 +7,10 @@ reloads it when a request names others (`server/sched.go`, `needsReload`).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from attrs import frozen
+from attrs import define, field, frozen
 
 from stackconf import Applied
 from stackconf_ollama.config import keep_alive_seconds
@@ -43,6 +43,45 @@ class Touched:
         elif full_name(self.model) in self.server.running():
             self.server.unload(self.model)
 
+    def wrong(self, seconds: float) -> str | None:
+        """What is not as it was, `seconds` after `restore`, or `None`. Raises as the server does."""
+        running = self.server.running().get(full_name(self.model))
+        if self.before is None:
+            return None if running is None else f"{self.model} is still loaded: a request uses it"
+        if running is None:
+            expired = self.keep_alive is not None and keep_alive_seconds(self.keep_alive) <= seconds
+            return None if expired else f"{self.model} was loaded before and is not loaded again"
+        asked = self.options.get("num_ctx", running.context_length)
+        known = {self.before.context_length, asked}
+        if None in {running.context_length, self.before.context_length} or running.context_length in known:
+            return None
+        return f"{self.model} runs with context {running.context_length} instead of {asked}"
+
+
+@define(eq=False)
+class _WayBack:
+    """What an apply touched: taking it back, and whether the server then has what it had before."""
+
+    touched: Sequence[Touched]
+    server: Server | None = None
+    """Asked where no model was touched."""
+    _since: float = field(factory=time.monotonic, init=False)
+
+    def undo(self) -> None:
+        # In the order of the change: the new model leaves memory before the old one comes back.
+        for model in self.touched:
+            model.restore()
+        self._since = time.monotonic()
+
+    def check(self) -> str | None:
+        seconds = time.monotonic() - self._since
+        try:
+            if self.server is not None and not self.touched:
+                self.server.version()
+            return next(filter(None, (model.wrong(seconds) for model in self.touched)), None)
+        except (Unreachable, Rejected) as error:
+            return str(error)
+
 
 def change(config: OllamaConfig, previous: OllamaConfig | None) -> Applied:
     """Make the server hold `config.model` with its options, and no longer `previous.model`.
@@ -64,7 +103,9 @@ def change(config: OllamaConfig, previous: OllamaConfig | None) -> Applied:
     except Rejected:
         _restore_quietly(touched)
         raise
-    return Applied(detail, undo=_undo(touched), check=check)
+    same_server = previous is None or previous.address == config.address
+    back = _WayBack(touched, server if same_server else None)
+    return Applied(detail, undo=back.undo, check=check, check_undo=back.check)
 
 
 def leave(previous: OllamaConfig) -> Applied:
@@ -73,8 +114,10 @@ def leave(previous: OllamaConfig) -> Applied:
     try:
         detail = _release(None, previous, touched)
     except Unreachable as error:
-        return Applied(f"left as it is: {error}")
-    return Applied(detail.removeprefix("; ") or "no model of this stack was loaded", undo=_undo(touched))
+        detail = f"left as it is: {error}"
+    back = _WayBack(touched)
+    words = detail.removeprefix("; ") or "no model of this stack was loaded"
+    return Applied(words, undo=back.undo, check_undo=back.check)
 
 
 def _load(
@@ -170,15 +213,6 @@ def _described(config: OllamaConfig, running: Running) -> str:
         parts.append(f"context {config.num_ctx} asked for")
     parts += [f"{name} {value}" for name, value in config.options.items() if name != "num_ctx"]
     return f": {', '.join(parts)}" if parts else ""
-
-
-def _undo(touched: list[Touched]) -> Callable[[], None]:
-    def undo() -> None:
-        # In the order of the change: the new model leaves memory before the old one comes back.
-        for model in touched:
-            model.restore()
-
-    return undo
 
 
 def _restore_quietly(touched: list[Touched]) -> None:

@@ -10,7 +10,7 @@ a file opened here is opened here only, never beside it through `sqlite3`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from itertools import islice
@@ -19,13 +19,13 @@ from typing import Any, TypeAlias
 
 from attrs import frozen
 
+from stackconf import Holder
 from stackconf_storage import StoreUnusable, existing_database
 
 Row: TypeAlias = tuple[Any, ...]
 
 _KIB = 1024
 _BUSY, _LOCKED = 5, 6
-_FORCE: dict[str, Settings] = {}
 
 
 class DatabaseLocked(StoreUnusable):
@@ -107,21 +107,11 @@ def connect(path: Path, settings: Settings) -> Iterator[Database]:
 
 def settings_of(provider_key: str) -> Settings | None:
     """The settings applied in this process for `vector_io/sqlite-vec` (or another id), if any."""
-    return _FORCE.get(provider_key)
+    return held.current(provider_key)
 
 
-def take_over(provider_key: str, new: Settings | None) -> Callable[[], None]:
-    """Put `new` in force for the provider, `None` for nothing; returns what puts back those before."""
-    before = _FORCE.get(provider_key)
-    _put(provider_key, new)
-    return lambda: _put(provider_key, before)
-
-
-def _put(provider_key: str, settings: Settings | None) -> None:
-    if settings is None:
-        _FORCE.pop(provider_key, None)
-    else:
-        _FORCE[provider_key] = settings
+held: Holder[Settings] = Holder()
+"""The settings of each provider of this process."""
 
 
 def _pragmas(settings: Settings) -> Iterator[str]:

@@ -116,12 +116,11 @@ def apply_config(provider: Provider, config: SqliteVecConfig | None) -> Applied:
     `stackconf_sqlite_vec.settings_of(provider.key)`: cache, map, timeout and batch.
     Raises `StoreUnusable`.
     """
-    from stackconf_sqlite_vec.database import take_over
+    from stackconf_sqlite_vec.database import held
 
     if config is None:
-        return Applied(
-            "its settings are gone from this process; the file is kept", take_over(provider.key, None)
-        )
+        swap = held.swap(provider.key, None)
+        return swap.applied("its settings are gone from this process; the file is kept")
     from contextlib import ExitStack
 
     from stackconf_sqlite_vec.database import DatabaseLocked, Settings
@@ -147,15 +146,14 @@ def apply_config(provider: Provider, config: SqliteVecConfig | None) -> Applied:
             prepared = prepare(place, settings, config.page_size, undo)
         except DatabaseLocked as error:
             return Applied(pending=str(error))
-        undo.callback(take_over(provider.key, settings))
         taken = undo.pop_all()
 
     def check() -> str | None:
-        complaint = _complaint(provider.key, path, settings) or (stores.check and stores.check())
+        complaint = _complaint(path, settings) or (stores.check and stores.check())
         return complaint if isinstance(complaint, str) else None
 
     detail = _detail(path, prepared, settings) + (f"; {stores.detail}" if stores.detail else "")
-    return Applied(detail, undo=taken.close, check=check)
+    return held.swap(provider.key, settings, check=check).applied(detail, undo=taken.close)
 
 
 def _other_stores(config: SqliteVecConfig, path: Path) -> dict[str, AnyStore]:
@@ -175,13 +173,11 @@ def _other_stores(config: SqliteVecConfig, path: Path) -> dict[str, AnyStore]:
     return others
 
 
-def _complaint(key: str, path: Path, settings: Settings) -> str | None:
-    from stackconf_sqlite_vec.database import connect, not_in_force, settings_of
+def _complaint(path: Path, settings: Settings) -> str | None:
+    from stackconf_sqlite_vec.database import connect, not_in_force
     from stackconf_sqlite_vec.prepare import wrong_search
     from stackconf_storage import StoreUnusable
 
-    if settings_of(key) != settings:
-        return "another configuration is in force in this process"
     if not path.exists():
         return f"{path} is gone"
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from stackconf import Applied
+from stackconf import Applied, Holder
 from stackconf_telemetry import switch
 from stackconf_telemetry.pipeline import Pipeline, build, where
 from stackconf_telemetry.sqlite import TelemetryUnusable
@@ -13,10 +13,13 @@ from stackconf_telemetry.sqlite import TelemetryUnusable
 if TYPE_CHECKING:
     from stackconf_telemetry.config import TelemetryConfig
 
-_owner: str | None = None
-_retired: Pipeline | None = None
-"""What the last change replaced. It stays open until the next change, so that spans begun in it
-still arrive and an undo has it back as it was."""
+held: Holder[Pipeline] = Holder(
+    close=Pipeline.close_later,
+    discard=Pipeline.discard,
+    install=lambda _, pipeline: switch.use(pipeline),
+)
+"""What the provider of this process reports through. OpenTelemetry has one place for all, so there
+is at most one."""
 
 
 def join(provider: str, config: TelemetryConfig) -> Applied:
@@ -25,56 +28,28 @@ def join(provider: str, config: TelemetryConfig) -> Applied:
     Raises `TelemetryUnusable` when the trace store cannot be used, or when another provider of this
     process reports already.
     """
-    if _owner not in (None, provider):
+    others = [other for other in held.providers if other != provider]
+    if others:
         raise TelemetryUnusable(
-            f"this process reports through {_owner} already; a stack has one telemetry provider, remove one"
+            f"this process reports through {others[0]} already; "
+            "a stack has one telemetry provider, remove one"
         )
     fresh = build(config)
-    taken = switch.install()
-    before = _exchange(fresh, provider)
-
-    def undo() -> None:
-        _restore(before)
+    try:
+        taken = switch.install()
+        swap = held.swap(provider, fresh, check=fresh.check)
+    except BaseException:
         fresh.discard()
-
-    def check() -> str | None:
-        if switch.current() is not fresh:
-            return "telemetry of this process has been configured anew since"
-        return fresh.check()
-
-    return Applied(_told(fresh, config, taken), undo=undo, check=check)
+        raise
+    return swap.applied(_told(fresh, config, taken))
 
 
 def leave(provider: str) -> Applied:
     """Report no more. The trace store's file stays."""
-    if _owner != provider:
-        return Applied("telemetry was off in this process")
-    before = _exchange(None, None)
-
-    def undo() -> None:
-        _restore(before)
-
-    def check() -> str | None:
-        return None if switch.current() is None else "telemetry of this process was switched on again"
-
-    return Applied("telemetry is off in this process; the trace store is kept", undo=undo, check=check)
-
-
-def _exchange(fresh: Pipeline | None, owner: str | None) -> tuple[str | None, Pipeline | None]:
-    global _owner, _retired
-    expired = _retired
-    before = (_owner, switch.use(fresh))
-    _owner, _retired = owner, before[1]
-    if expired is not None:
-        expired.close_later()
-    return before
-
-
-def _restore(before: tuple[str | None, Pipeline | None]) -> None:
-    global _owner, _retired  # noqa: PLW0603 - the same
-    _owner, pipeline = before
-    _retired = None
-    switch.use(pipeline)
+    swap = held.swap(provider, None)
+    if swap.before is None:
+        return swap.applied("telemetry was off in this process")
+    return swap.applied("telemetry is off in this process; the trace store is kept")
 
 
 def _told(fresh: Pipeline, config: TelemetryConfig, taken: tuple[str, ...]) -> str:

@@ -32,17 +32,16 @@ def current() -> Pipeline | None:
     return _pipeline
 
 
-def use(pipeline: Pipeline | None) -> Pipeline | None:
-    """Make `pipeline` the one in use and return the one before, which stays open.
+def use(pipeline: Pipeline | None) -> None:
+    """Make `pipeline` the one in use; the one before stays open.
 
     A span begun before the exchange ends in the pipeline it began in.
     """
-    global _pipeline
+    global _pipeline  # noqa: PLW0603 - OpenTelemetry's place is one for the process too
     with _lock:
-        before, _pipeline = _pipeline, pipeline
+        _pipeline = pipeline
         for create in _observables:
             create()
-    return before
 
 
 def install() -> tuple[str, ...]:

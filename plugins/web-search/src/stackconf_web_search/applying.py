@@ -2,6 +2,9 @@
 
 Nothing runs between two searches: the provider takes its settings from the configuration with
 each search. What can be wrong is the key, so a new key is checked with the service.
+
+An undo has nothing to take back and so nothing to verify: asking about the key that was there
+before would cost quota, and tell nothing about the undo.
 """
 
 from __future__ import annotations
@@ -35,6 +38,11 @@ def change(service: Service, config: SearchConfig, previous: SearchConfig | None
     except Unreachable as error:
         return Applied(pending=str(error))
     return Applied(f"{answer}; {settings}", undo=_nothing_to_undo)
+
+
+def leave() -> Applied:
+    """Nothing is taken down, and so nothing is asked when that is undone."""
+    return Applied("nothing runs between two searches, so nothing was taken down", undo=_nothing_to_undo)
 
 
 def sendable(key: str) -> bool:

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from stackconf import Applied, Issue, ProviderType, hookimpl
+from stackconf import Issue, ProviderType, hookimpl
 
 if TYPE_CHECKING:
-    from stackconf import Provider
+    from stackconf import Applied, Provider
     from stackconf_web_search.config import SearchConfig
 
 stackconf_api = 1
@@ -67,9 +67,10 @@ def validate_user_config(provider: Provider, config: SearchConfig) -> Iterator[I
 @hookimpl
 def apply_config(provider: Provider, config: SearchConfig | None, previous: SearchConfig | None) -> Applied:
     """Check a new key with its service; see `stackconf_web_search.applying`."""
+    from stackconf_web_search.applying import change, leave
+
     if config is None:
-        return Applied("nothing runs between two searches, so nothing was taken down")
-    from stackconf_web_search.applying import change
+        return leave()
     from stackconf_web_search.key_check import BRAVE, TAVILY
 
     service = TAVILY if provider.provider_type == "remote::tavily-search" else BRAVE
