@@ -84,14 +84,19 @@ def apply_config(config: AcmeConfig | None, previous: AcmeConfig | None) -> Appl
     def undo() -> None:
         _ask(target, "PUT", "/settings", before)
 
-    def check() -> str | None:
+    def wrong(expected: object) -> str | None:
         try:
             now = _ask(target, "GET", "/settings")
         except OSError as error:
             return f"no answer from {target.url}: {error.strerror or error}"
-        return None if now == wanted else "the server has other settings by now"
+        return None if now == expected else "the server has other settings by now"
 
-    return Applied(f"settings of {target.url} changed", undo=undo, check=check)
+    return Applied(
+        f"settings of {target.url} changed",
+        undo=undo,
+        check=lambda: wrong(wanted),
+        check_undo=lambda: wrong(before),
+    )
 
 
 def _ask(config: AcmeConfig, method: str, path: str, body: Any = None) -> Any:

@@ -143,7 +143,7 @@ def test_install_is_told_before_and_may_refuse():
 
 def test_what_an_undo_took_back_is_discarded_and_not_closed():
     ended = []
-    holder = Holder(close=lambda value: ended.append(("close", value)), discard=lambda v: ended.append(v))
+    holder = Holder(close=lambda value: ended.append(("close", value)), discard=ended.append)
     holder.swap(KEY, "one")
     holder.swap(KEY, "two").undo()
     holder.swap(KEY, "three")

@@ -9,9 +9,9 @@ from importlib.util import module_from_spec, spec_from_file_location
 import pytest
 from docs_kit import EXAMPLES, blocks, page
 
-from stackconf import Stack
+from stackconf import Provider, Stack
 from stackconf.registry.registry import Registry
-from stackconf.testing import machine
+from stackconf.testing import machine, stack_with
 
 PROVIDER = EXAMPLES / "provider"
 PLUGIN = PROVIDER / "stackconf_acme.py"
@@ -98,3 +98,23 @@ def test_the_page_s_table_of_testing_helpers_is_complete():
     }
     missing = [name for name in public if f"`{name}(" not in page("provider-authors.md")]
     assert missing == []
+
+
+def test_the_provider_in_the_process_works_as_shown(tmp_path):
+    (shown,) = [block.text for block in blocks(page("provider-authors.md")) if "Holder(" in block.text]
+    (tmp_path / "pool.py").write_text(shown, encoding="utf-8")
+    plugin = load(tmp_path / "pool.py")
+    entry = {"provider_id": "pool", "provider_type": "inline::pool"}
+    with stack_with([plugin], {"inference": [entry]}) as stack:
+        assert stack.apply().state == "applied"
+        first = plugin.current()
+        stack.configurations.register({"inference": [{"provider_id": "pool", "config": {"size": 9}}]})
+        assert stack.apply().state == "applied"
+        assert len(plugin.current().free) == 9
+        assert first.open, "until the next change"
+        plugin.current().close()
+        second = plugin.current()
+        changed = plugin.apply_config(Provider("inference", "pool", "inline::pool"), plugin.Config(size=2))
+        changed.undo()
+        assert plugin.current() is second
+        assert changed.check_undo() == "the pool is closed"

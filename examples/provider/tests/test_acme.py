@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +7,7 @@ import stackconf_acme
 from acme_server import running
 
 from stackconf import ApplyError
-from stackconf.testing import machine, no_hardware, stack_with
+from stackconf.testing import fresh_process, machine, no_hardware, stack_with, unused_port
 
 
 @pytest.fixture
@@ -69,14 +67,22 @@ def test_undo_restores_what_the_server_had(server):
     applied = stackconf_acme.apply_config(stackconf_acme.AcmeConfig(url=server.url, threads=2), None)
     assert applied.check() is None
     assert server.settings["threads"] == 2
+    assert applied.check_undo() == "the server has other settings by now"
     applied.undo()
     assert server.settings == {"threads": 5}
+    assert applied.check_undo() is None
     assert applied.check() == "the server has other settings by now"
 
 
+def test_after_an_apply_that_was_killed_it_is_applied_again(server):
+    config = stackconf_acme.AcmeConfig(url=server.url, threads=2)
+    for _ in range(2):
+        assert stackconf_acme.apply_config(config, None).check() is None
+    assert server.settings["threads"] == 2
+
+
 def test_a_server_that_is_down_leaves_the_change_pending():
-    with running() as server:
-        url = server.url
+    url = f"http://127.0.0.1:{unused_port()}"
     with acme(url) as stack:
         report = stack.apply()
     assert report.state == "pending"
@@ -97,7 +103,11 @@ def test_the_key_reaches_the_server_and_no_output(monkeypatch):
 
 
 def test_importing_the_plugin_imports_no_http_client():
-    code = "import sys, stackconf_acme; print('http.client' in sys.modules, 'asyncio' in sys.modules)"
-    folder = Path(stackconf_acme.__file__).parent
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, check=True)
-    assert done.stdout.split() == [b"False", b"False"]
+    code = """
+        import sys
+        sys.path.insert(0, sys.argv[1])
+        import stackconf_acme
+        print("http.client" in sys.modules, "asyncio" in sys.modules)
+    """
+    done = fresh_process(code, Path(stackconf_acme.__file__).parent)
+    assert done.stdout.split() == ["False", "False"]

@@ -3,8 +3,6 @@ from __future__ import annotations
 import signal
 import socket
 import sqlite3
-import subprocess
-import sys
 import threading
 from importlib.metadata import entry_points
 
@@ -13,7 +11,7 @@ from pydantic import ValidationError
 
 import stackconf_agents
 from stackconf import Provider, StackconfError
-from stackconf.testing import machine, no_hardware
+from stackconf.testing import fresh_process, machine, no_hardware, unused_port
 from stackconf_agents import plugin, running
 from stackconf_agents.config import SQLITE_CACHE_BYTES, AgentsConfig
 from stackconf_storage import StoreUnusable
@@ -296,9 +294,7 @@ def test_a_file_that_is_no_database_is_refused_in_one_line_and_nothing_changes(t
 
 @pytest.mark.parametrize("kind", ["postgres", "redis", "mongodb"])
 def test_a_server_that_is_not_there_is_pending_and_changes_nothing(tmp_path, kind):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = unused_port()
     store = {"type": kind, "host": "127.0.0.1", "port": port}
     login = {} if kind == "redis" else {"user": "u", "password": "secret-word"}
     config = AgentsConfig.model_validate(
@@ -328,7 +324,7 @@ def test_references_are_left_to_the_storage_section():
 
 
 def test_after_a_killed_apply_a_fresh_process_goes_either_way(tmp_path):
-    code = """if True:
+    code = """
         import os, signal, sys
         from stackconf import Provider
         from stackconf_agents import current, plugin
@@ -350,18 +346,9 @@ def test_after_a_killed_apply_a_fresh_process_goes_either_way(tmp_path):
         print(applied.check_undo(), current())
     """
 
-    def run(*arguments):
-        return subprocess.run(
-            [sys.executable, "-c", code, *arguments],
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            check=False,
-        )
-
-    assert run("killed", str(tmp_path), str(4 * MIB)).returncode == -signal.SIGKILL
+    assert fresh_process(code, "killed", str(tmp_path), str(4 * MIB)).returncode == -signal.SIGKILL
     for cache in (4 * MIB, 8 * MIB):
-        done = run("again", str(tmp_path), str(cache))
+        done = fresh_process(code, "again", str(tmp_path), str(cache))
         assert done.stdout.splitlines() == [f"None {cache} 1", "None None"], done.stderr
 
 
@@ -371,9 +358,7 @@ def test_importing_the_plugin_imports_nothing_heavy():
         "heavy = {'pydantic', 'sqlite3', 'asyncio', 'stackconf_storage'}\n"
         "print([m for m in sys.modules if m.split('.')[0] in heavy])"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8", check=True
-    )
+    done = fresh_process(code)
     assert done.stdout.strip() == "[]"
 
 

@@ -3,13 +3,10 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from importlib.metadata import entry_points, version
 
 import pytest
@@ -17,7 +14,7 @@ from pydantic import ValidationError
 
 import stackconf_braintrust
 from stackconf import Provider, StackconfError
-from stackconf.testing import machine, no_hardware
+from stackconf.testing import fresh_process, machine, no_hardware, serve, unused_port
 from stackconf_braintrust import plugin, running
 from stackconf_braintrust.config import BraintrustConfig
 from stackconf_braintrust.scoring import SCORERS, ScorerUnavailable, ScoringUnusable
@@ -99,16 +96,8 @@ def _openai_stand_in(status=200):
         def log_message(self, *args):
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/v1", seen
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serve(Handler) as url:
+        yield f"{url}/v1", seen
 
 
 def _apply(config):
@@ -281,9 +270,7 @@ def test_a_service_that_lists_no_models_is_reached_all_the_same(status):
 def test_an_unreachable_judge_is_pending_and_changes_nothing():
     _apply(BraintrustConfig())
     used = stackconf_braintrust.current()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
+    url = f"http://127.0.0.1:{unused_port()}/v1"
     applied = _apply(BraintrustConfig(openai_api_key=KEY, openai_base_url=url))
     assert applied.pending == f"cannot reach {url}/: connection refused"
     assert stackconf_braintrust.current() is used
@@ -351,17 +338,16 @@ def test_every_scorer_can_be_made_with_both_models():
 
 
 def test_after_a_killed_apply_a_fresh_process_goes_either_way():
-    code = (
-        """if True:
+    code = """
         import os, signal, sys, warnings
         warnings.simplefilter("ignore")
         from stackconf import Provider
         from stackconf_braintrust import current, plugin
         from stackconf_braintrust.config import BraintrustConfig
 
-        action, url, rows = sys.argv[1:]
+        action, url, rows, key = sys.argv[1:]
         config = BraintrustConfig(
-            openai_api_key="%s", openai_base_url=url, judge_model="j", max_concurrency=rows
+            openai_api_key=key, openai_base_url=url, judge_model="j", max_concurrency=rows
         )
         provider = Provider("scoring", "braintrust", "inline::braintrust")
         applied = plugin.apply_config(provider=provider, config=config)
@@ -371,22 +357,11 @@ def test_after_a_killed_apply_a_fresh_process_goes_either_way():
         applied.undo()
         print(applied.check_undo(), current())
     """
-        % KEY
-    )
-
-    def run(*arguments):
-        return subprocess.run(
-            [sys.executable, "-c", code, *arguments],
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            check=False,
-        )
 
     with _openai_stand_in() as (url, _):
-        assert run("killed", url, "2").returncode == -signal.SIGKILL
+        assert fresh_process(code, "killed", url, "2", KEY).returncode == -signal.SIGKILL
         for rows in ("2", "1"):
-            done = run("again", url, rows)
+            done = fresh_process(code, "again", url, rows, KEY)
             assert done.stdout.splitlines() == [f"None {rows}", "None None"], done.stderr
 
 
@@ -396,9 +371,7 @@ def test_importing_the_plugin_imports_neither_autoevals_nor_openai():
         "heavy = {'autoevals', 'openai', 'httpx', 'httpx2', 'requests', 'asyncio', 'pydantic'}\n"
         "print([m for m in sys.modules if m.split('.')[0] in heavy])"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8", check=True
-    )
+    done = fresh_process(code)
     assert done.stdout.strip() == "[]"
 
 

@@ -1,9 +1,6 @@
 from __future__ import annotations
 
 import signal
-import socket
-import subprocess
-import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 from threading import Thread
@@ -14,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from stackconf import Provider, StackconfError
-from stackconf.testing import machine, no_hardware
+from stackconf.testing import fresh_process, machine, no_hardware, unused_port
 from stackconf_faiss import Engine, IndexTooLarge, engine, plugin
 from stackconf_faiss.config import FaissConfig
 from stackconf_faiss.engine import threads
@@ -208,8 +205,7 @@ def test_a_store_that_is_a_folder_is_rejected_and_nothing_changes(tmp_path):
 
 
 def test_a_store_out_of_reach_is_pending():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+    port = unused_port()
     redis = {"type": "redis", "host": "127.0.0.1", "port": port}
     applied = plugin.apply_config(PROVIDER, FaissConfig.model_validate({"kvstore": redis}))
     assert applied.pending == f"kvstore: cannot reach redis at 127.0.0.1:{port}: connection refused"
@@ -278,7 +274,7 @@ def test_what_is_applied_again_or_leaves_without_having_run_is_fine(tmp_path):
 
 
 def test_after_a_killed_apply_a_fresh_process_goes_either_way(tmp_path):
-    code = """if True:
+    code = """
         import os, signal, sys
         from stackconf import Provider
         from stackconf_faiss import engine, plugin
@@ -295,18 +291,9 @@ def test_after_a_killed_apply_a_fresh_process_goes_either_way(tmp_path):
     """
     store = str(tmp_path / "faiss.db")
 
-    def run(*arguments):
-        return subprocess.run(
-            [sys.executable, "-c", code, *arguments],
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            check=False,
-        )
-
-    assert run("killed", store, "20").returncode == -signal.SIGKILL
+    assert fresh_process(code, "killed", store, "20").returncode == -signal.SIGKILL
     for size in ("20", "10"):
-        done = run("again", store, size)
+        done = fresh_process(code, "again", store, size)
         assert done.stdout.splitlines() == [f"None {size}", "None None"], done.stderr
     assert Path(store).exists(), "the killed apply made it, so nobody knows that it is unused"
 
@@ -316,9 +303,7 @@ def test_importing_the_plugin_is_cheap():
         "import sys, stackconf_faiss.plugin; "
         "print({'faiss', 'numpy', 'pydantic', 'asyncio', 'sqlite3'} & set(sys.modules))"
     )
-    out = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8", check=True
-    )
+    out = fresh_process(code)
     assert out.stdout.strip() == "set()"
 
 

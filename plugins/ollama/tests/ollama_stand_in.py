@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
+from stackconf.testing import serve
 from stackconf_ollama.config import keep_alive_seconds
 
 DEFAULT_CONTEXT = 4096
@@ -227,18 +228,11 @@ def status(code: int, content_type: str, text: str) -> Fault:
 @contextmanager
 def serving(stand_in: OllamaStandIn) -> Iterator[OllamaStandIn]:
     """Serve on a free port of this machine."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(stand_in))
-    server.daemon_threads = True
-    stand_in.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield stand_in
-    finally:
-        stand_in.stopping.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serve(_handler(stand_in)) as stand_in.url:
+        try:
+            yield stand_in
+        finally:
+            stand_in.stopping.set()
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:

@@ -26,6 +26,7 @@ from ollama_stand_in import (
     wait_until,
 )
 
+from stackconf.testing import fresh_process, unused_port
 from stackconf_ollama import loading, plugin
 from stackconf_ollama.config import OllamaConfig
 from stackconf_ollama.server import Rejected
@@ -43,12 +44,6 @@ def unknown_name(*_args, **_options):
 
 def apply(config, previous=None):
     return plugin.apply_config(config=config, previous=previous)
-
-
-def closed_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 def test_without_a_model_only_the_version_is_asked_with_stand_in(ollama):
@@ -119,7 +114,7 @@ def test_another_server_takes_over_with_stand_in(ollama):
 
 
 def test_moving_away_from_a_server_that_is_gone_with_stand_in(ollama):
-    gone = OllamaConfig(url=f"http://127.0.0.1:{closed_port()}", model="llama3.2")
+    gone = OllamaConfig(url=f"http://127.0.0.1:{unused_port()}", model="llama3.2")
     applied = apply(config_for(ollama, model="llama3.2"), gone)
     assert applied.pending is None
     assert "could not be unloaded" in applied.detail
@@ -146,7 +141,7 @@ def test_leaving_unloads_and_undo_loads_again_with_stand_in(ollama):
 def test_leaving_a_server_that_is_gone_or_holds_nothing_with_stand_in(ollama):
     assert "no model" in apply(None, config_for(ollama, model="llama3.2")).detail
     assert "no model" in apply(None, config_for(ollama)).detail
-    gone = OllamaConfig(url=f"http://127.0.0.1:{closed_port()}", model="llama3.2")
+    gone = OllamaConfig(url=f"http://127.0.0.1:{unused_port()}", model="llama3.2")
     applied = apply(None, gone)
     assert applied.pending is None
     assert "connection refused" in applied.detail
@@ -256,7 +251,7 @@ def test_check_sees_a_server_that_went_away_with_stand_in():
 
 
 def test_nobody_listens():
-    applied = apply(OllamaConfig(url=f"http://127.0.0.1:{closed_port()}", model="llama3.2"))
+    applied = apply(OllamaConfig(url=f"http://127.0.0.1:{unused_port()}", model="llama3.2"))
     assert applied.pending.startswith("cannot reach http://127.0.0.1:")
     assert applied.pending.endswith("connection refused")
 
@@ -351,7 +346,7 @@ def test_a_ca_file_that_is_not_there_is_refused():
 
 def test_proxy_variables_are_not_followed_with_stand_in(ollama, monkeypatch):
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.setenv(name, f"http://127.0.0.1:{closed_port()}")
+        monkeypatch.setenv(name, f"http://127.0.0.1:{unused_port()}")
     assert apply(config_for(ollama)).pending is None
 
 
@@ -548,9 +543,8 @@ def test_importing_the_plugin_imports_nothing_heavy():
         "import sys; before = set(sys.modules); import stackconf_ollama.plugin; "
         "print(*sorted({m.partition('.')[0] for m in set(sys.modules) - before}))"
     )
-    found = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True, encoding="utf-8"
-    )
+    found = fresh_process(code)
+    assert found.returncode == 0, found.stderr
     assert not {"http", "ssl", "asyncio", "pydantic", "urllib", "email"} & set(found.stdout.split())
 
 

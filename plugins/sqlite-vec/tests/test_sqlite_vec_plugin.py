@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import pytest
 from pydantic import ValidationError
 
 from stackconf import Provider
-from stackconf.testing import machine, no_hardware
+from stackconf.testing import fresh_process, machine, no_hardware, unused_port
 from stackconf_sqlite_vec import Settings, connect, database, plugin, settings_of
 from stackconf_sqlite_vec.config import SqliteVecConfig
 from stackconf_storage import StoreUnusable
@@ -248,7 +247,7 @@ def test_what_is_applied_again_or_leaves_without_having_run_is_fine(tmp_path):
 
 
 def test_after_a_killed_apply_a_fresh_process_goes_either_way(tmp_path):
-    code = """if True:
+    code = """
         import os, signal, sys
         from pathlib import Path
         from stackconf import Provider
@@ -272,19 +271,10 @@ def test_after_a_killed_apply_a_fresh_process_goes_either_way(tmp_path):
     """
     path = tmp_path / "v.db"
 
-    def run(*arguments):
-        return subprocess.run(
-            [sys.executable, "-c", code, *arguments],
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            check=False,
-        )
-
-    assert run("killed", str(path), "20").returncode == -signal.SIGKILL
+    assert fresh_process(code, "killed", str(path), "20").returncode == -signal.SIGKILL
     assert (tmp_path / "v.db-wal").exists()
     for size in ("20", "10"):
-        done = run("again", str(path), size)
+        done = fresh_process(code, "again", str(path), size)
         assert done.stdout.splitlines() == [f"None {size}", "None None"], done.stderr
     with connect(path, Settings()) as opened:
         assert opened.rows("SELECT x FROM t") == [("kept",)]
@@ -340,8 +330,7 @@ def test_a_registry_that_is_unusable_rejects_and_leaves_nothing(tmp_path):
 
 
 def test_a_registry_out_of_reach_is_pending_and_leaves_nothing(tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+    port = unused_port()
     redis = {"type": "redis", "host": "127.0.0.1", "port": port}
     applied = plugin.apply_config(PROVIDER, config(tmp_path / "a" / "v.db", kvstore=redis))
     assert applied.pending == f"kvstore: cannot reach redis at 127.0.0.1:{port}: connection refused"
@@ -422,7 +411,7 @@ def test_apsw_serves_where_sqlite3_loads_no_extensions(tmp_path, monkeypatch):
 
 def test_a_sqlite_that_grants_a_smaller_map_is_told_of_and_not_refused(tmp_path):
     # SQLite's limit can be lowered only while it is shut down, hence the process of its own.
-    code = """if True:
+    code = """
         import sys
         import apsw
         from stackconf import Provider
@@ -437,8 +426,7 @@ def test_a_sqlite_that_grants_a_smaller_map_is_told_of_and_not_refused(tmp_path)
         applied = plugin.apply_config(Provider("vector_io", "v", "inline::sqlite-vec"), config)
         print(applied.detail, applied.check())
     """
-    run = [sys.executable, "-c", code, str(tmp_path / "v.db")]
-    out = subprocess.run(run, capture_output=True, text=True, encoding="utf-8", check=True).stdout
+    out = fresh_process(code, tmp_path / "v.db").stdout
     assert out.endswith("connections of this process: map 2 MiB, all that this SQLite grants None\n")
 
 
@@ -483,9 +471,7 @@ def test_importing_the_plugin_is_cheap():
         "import sys, stackconf_sqlite_vec.plugin; "
         "print({'apsw', 'sqlite_vec', 'sqlite3', 'asyncio'} & set(sys.modules))"
     )
-    out = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8", check=True
-    )
+    out = fresh_process(code)
     assert out.stdout.strip() == "set()"
 
 

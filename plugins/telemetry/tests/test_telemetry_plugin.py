@@ -5,13 +5,12 @@ import gzip
 import json
 import os
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
 import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from pydantic import ValidationError
 
 import stackconf_telemetry
 from stackconf import Provider, StackconfError
-from stackconf.testing import machine, no_hardware
+from stackconf.testing import fresh_process, machine, no_hardware, serve, unused_port
 from stackconf_telemetry import plugin, running
 from stackconf_telemetry.config import TelemetryConfig
 from stackconf_telemetry.pipeline import endpoint, reach
@@ -76,17 +75,12 @@ def _collector(port=0):
         def log_message(self, *args):
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", received
-    finally:
-        # While there is a collector to say goodbye to; an exporter tries a missing one for 10 s.
-        _turn_off()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serve(Handler, port=port) as url:
+        try:
+            yield url, received
+        finally:
+            # While there is a collector to say goodbye to; an exporter tries a missing one for 10 s.
+            _turn_off()
 
 
 @pytest.fixture
@@ -526,9 +520,7 @@ def test_metrics_of_instruments_made_before_and_between_follow(collector):
 
 
 def test_a_collector_that_is_away_stops_nothing_and_gets_spans_once_it_is_there(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = unused_port()
     url = f"http://user:secret@127.0.0.1:{port}"
     applied = _apply(
         TelemetryConfig(
@@ -605,7 +597,7 @@ current().tracer_provider.get_tracer("x").start_span("ours").end()
 
 
 def test_after_a_killed_apply_a_fresh_process_goes_either_way(tmp_path):
-    code = """if True:
+    code = """
         import os, signal, sys
         from opentelemetry import trace
         from stackconf import Provider
@@ -628,18 +620,9 @@ def test_after_a_killed_apply_a_fresh_process_goes_either_way(tmp_path):
     """
     store = tmp_path / "t.db"
 
-    def run(*arguments):
-        return subprocess.run(
-            [sys.executable, "-c", code, *arguments],
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            check=False,
-        )
-
-    assert run("killed", str(store), "20").returncode == -signal.SIGKILL
+    assert fresh_process(code, "killed", str(store), "20").returncode == -signal.SIGKILL
     for queue in ("20", "10"):
-        done = run("again", str(store), queue)
+        done = fresh_process(code, "again", str(store), queue)
         assert done.stdout.splitlines() == ["None", "None None"], done.stderr
     assert _rows(store) == [("killed 20",), ("again 20",), ("again 10",)]
 

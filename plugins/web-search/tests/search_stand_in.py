@@ -9,14 +9,15 @@ with a `detail`.
 from __future__ import annotations
 
 import json
-import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from stackconf.testing import serve
 
 BRAVE_KEY = "BSAgoodkey"
 TAVILY_KEY = "tvly-goodkey"
@@ -89,30 +90,11 @@ def _handler(stand_in: SearchStandIn) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-class _QuietServer(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, *_: Any) -> None:
-        """A client that refuses the certificate is what the test wants."""
-
-
 @contextmanager
 def serving(stand_in: SearchStandIn, certificate: Path | None = None) -> Iterator[SearchStandIn]:
     """Serve on a free port of this machine, over TLS where a certificate (with its key) is given."""
-    server = _QuietServer(("127.0.0.1", 0), _handler(stand_in))
-    scheme = "http"
-    if certificate is not None:
-        scheme = "https"
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate)
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-    stand_in.url = f"{scheme}://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield stand_in
-    finally:
-        stand_in.stopping.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serve(_handler(stand_in), certificate=certificate) as stand_in.url:
+        try:
+            yield stand_in
+        finally:
+            stand_in.stopping.set()

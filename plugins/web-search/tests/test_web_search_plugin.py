@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
-import sys
 import tomllib
 import traceback
 from importlib.metadata import entry_points
@@ -19,6 +18,7 @@ from pydantic import ValidationError
 from search_stand_in import BRAVE_KEY, TAVILY_KEY, SearchStandIn, serving
 
 from stackconf import Provider
+from stackconf.testing import fresh_process, unused_port
 from stackconf_web_search import plugin
 from stackconf_web_search.applying import change
 from stackconf_web_search.config import BraveSearchConfig, TavilySearchConfig
@@ -63,12 +63,6 @@ def service_at(name, url) -> Service:
 
 def unknown_name(*_args, **_options):
     raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-
-
-def closed_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 @BOTH
@@ -239,7 +233,7 @@ def test_a_service_that_hangs_or_hangs_up_is_pending_with_stand_in(name, stand_i
 
 @BOTH
 def test_nobody_listens(name):
-    service = service_at(name, f"http://127.0.0.1:{closed_port()}")
+    service = service_at(name, f"http://127.0.0.1:{unused_port()}")
     applied = change(service, CLASSES[name](api_key="k"), None)
     assert applied.pending.endswith("connection refused")
 
@@ -270,7 +264,7 @@ def test_keys_go_to_the_two_services_and_over_tls_only():
 @BOTH
 def test_the_hook_asks_the_providers_own_service(name, monkeypatch):
     # The real services cannot be asked here: a proxy that nobody runs keeps the request inside.
-    monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{closed_port()}")
+    monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{unused_port()}")
     config = CLASSES[name](api_key=CANARY)
     applied = plugin.apply_config(provider=PROVIDERS[name], config=config, previous=None)
     assert applied.pending == f"cannot reach {SERVICES[name].host}: connection refused"
@@ -367,9 +361,8 @@ def test_importing_the_plugin_imports_nothing_heavy():
         "import sys; before = set(sys.modules); import stackconf_web_search.plugin; "
         "print(*sorted({m.partition('.')[0] for m in set(sys.modules) - before}))"
     )
-    found = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True, encoding="utf-8"
-    )
+    found = fresh_process(code)
+    assert found.returncode == 0, found.stderr
     assert not {"http", "ssl", "asyncio", "pydantic", "urllib", "email"} & set(found.stdout.split())
 
 

@@ -1,17 +1,26 @@
-"""What a provider author tests with: machines made to order, and a stack to put a plugin in."""
+"""What a provider author tests with: machines made to order, and a stack to put a plugin in.
+
+Beside these, what tests of a plugin need again and again: a server that stands in for the real
+one, a port where nobody listens, and a process that knows nothing of this one.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import dedent
 from typing import TYPE_CHECKING, Any
 
 from stackconf.hardware.facts import Accelerator, Cpu, Hardware, Host, Limit, Memory, Problem
 
 if TYPE_CHECKING:
+    from http.server import BaseHTTPRequestHandler
+    from subprocess import CompletedProcess
+
     from stackconf.stack import Stack
 
 GIB = 1024**3
@@ -114,3 +123,77 @@ def stack_with(
         machine_facts = machine() if hardware is None else hardware
         with Stack.open(file, registry=registry, hardware=machine_facts, environ=environ or {}) as stack:
             yield stack
+
+
+@contextmanager
+def serve(
+    handler: type[BaseHTTPRequestHandler], *, port: int = 0, certificate: Path | None = None
+) -> Iterator[str]:
+    """Serve HTTP on this machine while the block runs; yields the address, without a slash at its end.
+
+    For a stand-in of a remote service. `port` 0 takes a free one. With a `certificate`, a PEM file that
+    holds its key as well, it speaks TLS. Each request has a thread of its own. A client that
+    hangs up is no error.
+
+    >>> from http.server import BaseHTTPRequestHandler
+    >>> from urllib.request import urlopen
+    >>> class Handler(BaseHTTPRequestHandler):
+    ...     def do_GET(self):
+    ...         self.send_response(204)
+    ...         self.end_headers()
+    ...     def log_message(self, *_): ...
+    >>> with serve(Handler) as url:
+    ...     urlopen(url, timeout=10).status
+    204
+    """
+    from http.server import ThreadingHTTPServer
+    from threading import Thread
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            if not isinstance(sys.exc_info()[1], OSError):
+                super().handle_error(request, client_address)
+
+    with Server(("127.0.0.1", port), handler) as server:
+        if certificate is not None:
+            import ssl
+
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield f"http{'s' if certificate else ''}://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def unused_port() -> int:
+    """A port of this machine on which nobody listens, for a server that is down.
+
+    Nobody has it at the moment of the call; the system may give it away later.
+    """
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def fresh_process(code: str, *arguments: object) -> CompletedProcess[str]:
+    r"""Run Python code in a process that knows nothing of this one; `sys.argv[1:]` are the arguments.
+
+    For what an import costs, and for what is left of an apply that was killed.
+
+    >>> done = fresh_process("import sys; print(sys.argv[1:], 'stackconf' in sys.modules)", 1, "a")
+    >>> done.returncode, done.stdout
+    (0, "['1', 'a'] False\n")
+    """
+    import subprocess
+
+    run = [sys.executable, "-c", dedent(code), *map(str, arguments)]
+    return subprocess.run(run, capture_output=True, text=True, encoding="utf-8", check=False)  # noqa: S603
