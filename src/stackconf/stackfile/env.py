@@ -134,11 +134,11 @@ def may_refer(text: str) -> bool:
 
 def holds_env_text(value: object) -> bool:
     """Whether something in a value, at any depth, came from the environment."""
-    if isinstance(value, Mapping):
-        return any(map(holds_env_text, value.values()))
-    if isinstance(value, (list, tuple)):
-        return any(map(holds_env_text, value))
-    return isinstance(value, EnvText)
+    if isinstance(value, (dict, Mapping)):
+        value = list(value.values())
+    if not isinstance(value, (list, tuple)):
+        return isinstance(value, EnvText)
+    return any(type(each) is not str and holds_env_text(each) for each in value)
 
 
 def detect(texts: Iterable[str]) -> Literal["new", "old", "either"]:
