@@ -7,6 +7,7 @@ only what a change touches. It writes to the store only in `apply`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from secrets import token_bytes
 from typing import TYPE_CHECKING
 
@@ -149,12 +150,16 @@ class Manager:
         self._last: Resolution | None = None
         self._misspelt: tuple[Issue, ...] | None = None
         self._overlay_layer = _NO_OVERLAYS
-        self._attempts = Attempts(registry, self._wanted)
         self._referring: set[str] = set()
         """The providers whose overlays refer to secrets."""
         self.opener: Opener | None = None
         """Opens sealed secrets; set by whoever has the store."""
         self._entries: dict[str, ProviderEntry] = {entry.key: entry for entry in reversed(stack.providers)}
+
+    @cached_property
+    def _attempts(self) -> Attempts:
+        # It refers back to the manager, and one that only resolves is to be freed at once.
+        return Attempts(self.registry, self._wanted)
 
     @property
     def hardware(self) -> Hardware:

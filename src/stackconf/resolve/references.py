@@ -192,6 +192,8 @@ def replaced(data: Any, path: Path, value: object) -> Any:
 
 def references_in(data: object) -> list[tuple[Path, str]]:
     """Every reference below a value, with its path."""
+    if not _may_refer(data):  # as for most, which are asked at every resolve
+        return []
     return [(path, value) for path, value in scalars(data) if is_reference(value)]
 
 
