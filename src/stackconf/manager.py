@@ -150,8 +150,8 @@ class Manager:
         self._last: Resolution | None = None
         self._misspelt: tuple[Issue, ...] | None = None
         self._overlay_layer = _NO_OVERLAYS
-        self._referring: set[str] = set()
-        """The providers whose overlays refer to secrets."""
+        self._referring: set[str] | None = None
+        """The providers whose last overlays refer to secrets; `None` until someone asks."""
         self.opener: Opener | None = None
         """Opens sealed secrets; set by whoever has the store."""
         self._entries: dict[str, ProviderEntry] = {entry.key: entry for entry in reversed(stack.providers)}
@@ -196,17 +196,21 @@ class Manager:
         else:
             changed = _changed(last.overlays, overlays)
             if afresh:
-                changed += self._referring - set(changed)
+                changed += self._referring_in(last.overlays) - set(changed)
             if not changed:
                 return last
             keys = [key for key in changed if key in self._entries]
         fresh = self._resolve(keys, {} if self.stack.sealed else overlays)
         providers = dict(last.providers) if last is not None else {}
         providers.update(zip(keys, fresh, strict=True))
-        self._referring.difference_update(keys)
-        self._referring.update(key for key in keys if _refer(overlays.get(key, ())))
+        self._referring = None
         self._last = Resolution(providers, self.stack, overlays, self._unmatched(overlays))
         return self._last
+
+    def _referring_in(self, overlays: Overlays) -> set[str]:
+        if self._referring is None:
+            self._referring = {key for key, listed in overlays.items() if _refer(listed)}
+        return self._referring
 
     def resolve_files(self) -> Resolution:
         """What the file, the hardware and the classes alone say, without remembering it."""
