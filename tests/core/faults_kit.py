@@ -46,6 +46,8 @@ class Files:
         self.faults: frozenset[Fault] = frozenset()
         self.hanging: threading.Event | None = None
         self.injected = 0
+        self.instant: Callable[[], None] = lambda: None
+        """Called before and after everything that a hook does; may raise, and the process is dead."""
         self.acts: list[str] = []
         self._turned: set[tuple[str, str]] = set()
         kinds = {f"{api}/{kind}": Service for api in APIS for kind in TYPES}
@@ -81,7 +83,9 @@ class Files:
             if at("away"):
                 return Applied(pending="connection refused")
             self._fail(at(steps[0]), f"{steps[0]} went wrong")
+            self.instant()
             put(None if config is None else f"port {config.port}")
+            self.instant()
             said = f"port {config.port}" if config else "gone"
             taken_back = {} if self.way == "around" else {"undo": self._wrapped(undo)}
             if self.way == "check_undo":
@@ -90,6 +94,7 @@ class Files:
 
         def check(step):
             self.acts.append(f"{step} {provider.key}")
+            self.instant()
             sick = at(step)
             self._fail(sick and self.hanging is not None, "late")
             return f"{step} is sick" if sick else None
@@ -97,7 +102,9 @@ class Files:
         def undo():
             self.acts.append(f"undo {provider.key}")
             self._fail(at("undo"), "undo went wrong")
+            self.instant()
             put(before)
+            self.instant()
 
         return self._wrapped(act)()
 

@@ -19,7 +19,7 @@ from attrs import field, frozen
 
 from stackconf._version import __version__
 from stackconf.errors import StoreDamaged, StoreError
-from stackconf.plan import AppliedRecord, is_unknown, shown
+from stackconf.plan import AppliedRecord, is_unknown, place_of, shown
 from stackconf.types import Provider
 
 if TYPE_CHECKING:
@@ -122,9 +122,11 @@ def read_lastgood(store: Path) -> LastGood | None:
             raise StoreError(f"{path} was written by another stackconf, {str(data.get('stackconf'))[:40]}")
         if data.pop("checksum", None) != _checksum(data):
             raise StoreError(f"{path} is damaged: its checksum is another")
-        records = [_record(each) for each in data["providers"]]
+        records: dict[str, AppliedRecord] = {}
+        for record in map(_record, data["providers"]):
+            records[place_of(record.provider, records)] = record
         return LastGood(
-            {record.provider.key: record for record in records},
+            records,
             int(data["head"]),
             int(data["attempt"]),
             str(data["at"]),
