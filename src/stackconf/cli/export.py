@@ -35,7 +35,8 @@ def export(settings: Settings, *, output: str | None, in_place: bool, applied: b
     with opened(settings) as stack, waiting(settings, "exporting"):
         exported = stack.export(output, in_place=in_place, applied=applied, class_defaults=whole)
         target = stack.file.name if in_place else output
-        counting = [each.name for each in stack.configurations.list() if each.assigned] if in_place else []
+        listed = stack.configurations.list() if in_place and not (applied or stack.file.sealed) else []
+        counting = [each.name for each in listed if each.assigned]
     if settings.json:
         from stackconf.cli.shapes import export_data
 
@@ -45,7 +46,7 @@ def export(settings: Settings, *, output: str | None, in_place: bool, applied: b
     wrong = show_issues(settings, exported.issues)
     if not settings.json:
         _tell(settings, exported, target)
-        if counting and not applied:
+        if counting and not settings.json:
             names = ", ".join(f"`{name}`" for name in counting)
             err(settings).note("hint", f"the file says it now, so {names} may be unassigned")
     return int(wrong)

@@ -335,7 +335,8 @@ class _Editor:
         self, spot: _Spot, data: Any, patch: Patch, dropped: list[PathPart], key: _Spot | None
     ) -> None:
         count = len(spot.items)
-        if spot.flow or len(dropped) == count or (dropped and not self._has_own_lines(spot)):
+        resized = dropped or any(int(part) >= count for part in patch)
+        if (spot.flow and resized) or len(dropped) == count or (dropped and not self._has_own_lines(spot)):
             self._put(spot, data, patched(data, patch), key, flow=spot.flow)
             return
         for part, change in patch.items():
@@ -344,7 +345,7 @@ class _Editor:
                 self._write_out(spot.items[place], data[place], whole=True)
                 self._drop_item(spot, place)
             elif place < count:
-                self._change(spot.items[place], None, data[place], change, flow=False)
+                self._change(spot.items[place], None, data[place], change, flow=spot.flow)
         new = [_changed(None, change) for part, change in sorted(patch.items()) if int(part) >= count]
         if new:
             self._insert_lines(spot.end, _block(new, self._dash_column(spot)))
@@ -364,7 +365,8 @@ class _Editor:
     def _put_text(self, spot: _Spot, key: _Spot | None, new: str) -> None:
         end = self._visible_end(spot)
         if spot.start == spot.end:  # an empty value
-            self._replace(spot.start, spot.start, f" {new}")
+            space = "" if self.text[spot.start - 1] == " " else " "
+            self._replace(spot.start, spot.start, space + new)
             return
         if key is not None and not spot.flow and spot.kind in {"mapping", "list"}:
             colon = self.text.index(":", key.end) + 1
