@@ -8,7 +8,9 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from base64 import urlsafe_b64encode
 from contextlib import closing
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,8 @@ from stackconf.store.base import DIGEST_KEY
 from stackconf.vault import Dropped, Rotated, write_new_key
 
 CANARY = "canary4711"
-ONE, TWO = new_key(), new_key()
+ONE, TWO = (urlsafe_b64encode(sha256(each).digest()).decode() for each in (b"one", b"two"))
+"""The same in every process, so that the tests have the same names in each."""
 
 
 @pytest.fixture(autouse=True)
