@@ -67,7 +67,7 @@ class _Config:
         keys = _keys(base, spot)
         for name, wish in tree.items():
             path = (*above, name)
-            inner = _below(spot, name, base)
+            inner = _below(spot, name)
             key = keys.get(name)
             if wish is KEEP or (key is not None and _is_there(wish, base[key])):
                 continue
@@ -90,7 +90,7 @@ class _Config:
         if isinstance(wish, dict):
             inner = _as_class(spot, wish, wish)
             texts = {
-                _spelling(inner, name): self.written(each, _below(inner, name, wish), (*path, name))
+                _spelling(inner, name): self.written(each, _below(inner, name), (*path, name))
                 for name, each in wish.items()
                 if each is not KEEP
             }
@@ -180,7 +180,7 @@ def _keys(base: Mapping[str, Any], spot: _Spot) -> dict[str, str]:
     return found
 
 
-def _below(spot: _Spot, name: str, _data: object) -> _Spot:
+def _below(spot: _Spot, name: str) -> _Spot:
     if isinstance(spot, ClassPlan):
         return spot.fields.get(name)
     return spot.item if spot is not None else None
