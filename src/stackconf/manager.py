@@ -6,7 +6,7 @@ only what a change touches. It writes to the store only in `apply`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from secrets import token_bytes
 from typing import TYPE_CHECKING
@@ -106,7 +106,13 @@ class _OverlayLayer:
 _NO_OVERLAYS = _OverlayLayer()
 
 
+_NOBODY = ""
+"""The key of the overlays of which nobody can say for whom they are."""
+
+
 def _part(configuration: Configuration) -> dict[str, Overlay]:
+    if configuration.problem:
+        return {_NOBODY: Overlay(configuration.name, configuration.revision, {}, configuration.problem)}
     return {
         f"{api}/{entry['provider_id']}": Overlay(configuration.name, configuration.revision, entry["config"])
         for api, entries in configuration.providers.items()
@@ -441,10 +447,8 @@ class Manager:
             self._misspelt = tuple(self._misspelt_apis())
         if self.stack.sealed:
             return self._misspelt + tuple(self._sealed_out(overlays))
-        strangers = overlays.keys() - self._entries.keys()
-        if not strangers:
-            return self._misspelt
-        return self._misspelt + tuple(
+        strangers = overlays.keys() - self._entries.keys() - {_NOBODY}
+        strange = [
             Issue(
                 f"configuration `{overlay.name}` is for a provider that the stack no longer has",
                 level="ignored",
@@ -454,7 +458,14 @@ class Manager:
             )
             for key in sorted(strangers)
             for overlay in overlays[key]
-        )
+        ]
+        return (*self._misspelt, *self._damaged(overlays), *strange)
+
+    def _damaged(self, overlays: Overlays) -> Iterator[Issue]:
+        for overlay in overlays.get(_NOBODY, ()):
+            which = f"configuration `{overlay.name}` (revision {overlay.revision})"
+            hint = f"register it again, or `stackconf configurations unassign {overlay.name}`"
+            yield Issue(f"{which} is damaged: {overlay.problem}", hint=hint, code="damaged-configuration")
 
     def _sealed_out(self, overlays: Overlays) -> list[Issue]:
         """The configurations that were assigned before the stack was sealed."""

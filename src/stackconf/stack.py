@@ -54,6 +54,8 @@ if TYPE_CHECKING:
     from stackconf.stackfile.model import StackFile
     from stackconf.status import StackStatus
     from stackconf.store.base import Store
+    from stackconf.store.lastgood import LastGood
+    from stackconf.store.salvage import Recovered
     from stackconf.types import Provider
 
 OnDropped: TypeAlias = Literal["warn", "error", "ignore"]
@@ -347,6 +349,26 @@ class Stack:
         target.write(exported.text)
         return exported
 
+    def applied(self) -> LastGood:
+        """What was last applied to each provider, secrets redacted: from the store, or where that is
+        damaged, from the file that each apply leaves beside it. `stackconf.store.lastgood`'s
+        `last_applied(path)` tells it without a stack file.
+        """
+        from stackconf.store.lastgood import applied_of
+
+        return applied_of(self.store)
+
+    @staticmethod
+    def recover_store(store: str | os.PathLike[str], *, actor: str | None = None) -> Recovered:
+        """Put a damaged store aside, and make a new one of all that can be read of it.
+
+        `store` is the store's file, which no stack of this process has open. Raises `StoreError`
+        with nothing changed when it is sound, or another process has it open.
+        """
+        from stackconf.store.salvage import recover
+
+        return recover(store, actor=actor or current_actor())
+
     def effective(self) -> dict[str, Any]:
         """Every provider's whole configuration, secrets redacted, in the stack file's shape."""
         return self._rendered(users=False)
@@ -421,7 +443,14 @@ class Configurations:
         state = self._stack.store.read().state
         order = {name: number for number, name in enumerate(state.assigned, 1)}
         registered = [
-            Listed(each.name, each.source, _keys_of(each.providers), order.get(each.name, 0), each.revision)
+            Listed(
+                each.name,
+                each.source,
+                _keys_of(each.providers),
+                order.get(each.name, 0),
+                each.revision,
+                f"damaged: {each.problem}" if each.problem else "",
+            )
             for each in state.configurations.values()
         ]
         shipped = [

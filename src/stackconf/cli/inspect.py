@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import click
 
-from stackconf.cli.opening import opened
+from stackconf.cli.opening import opened, store_file
 from stackconf.cli.options import Command, Settings, pass_settings, stack_options
-from stackconf.cli.output import emit_json, emit_yaml, show_issues
+from stackconf.cli.output import emit_json, emit_yaml, err, show_issues
 from stackconf.cli.waiting import waiting
 
 
 @click.command("inspect", cls=Command, short_help="Print the effective configuration.")
 @click.option("--all", "whole", is_flag=True, help="Every field, not only those that users may set.")
+@click.option("--applied", is_flag=True, help="What is applied, even where the stack file cannot be read.")
 @stack_options
 @pass_settings
-def inspect(settings: Settings, *, whole: bool) -> int:
+def inspect(settings: Settings, *, whole: bool, applied: bool) -> int:
     """Print the effective configuration as YAML: the fields that users may see and set.
 
     What it prints can be changed and given to `stackconf configurations register`. A provider
     that is invalid has an empty `config`; what is wrong stands on standard error.
+
+    With --applied, what was last applied, every field: from the store, or where that is damaged,
+    from the file that each apply leaves beside it. That needs neither the stack file nor a plugin.
     """
+    if applied:
+        return _applied(settings)
     with opened(settings) as stack, waiting(settings, "resolving"):
         data = stack.effective() if whole else stack.configurations.inspect()
         issues = stack.issues
@@ -30,3 +36,24 @@ def inspect(settings: Settings, *, whole: bool) -> int:
     else:
         emit_yaml(data)
     return int(show_issues(settings, issues))
+
+
+def _applied(settings: Settings) -> int:
+    from stackconf.store.lastgood import last_applied
+
+    found = last_applied(store_file(settings))
+    screen = err(settings)
+    if settings.json:
+        from stackconf.cli.shapes import applied_data
+
+        emit_json(applied_data(found))
+    else:
+        emit_yaml(found.configuration())
+        if not found.providers:
+            screen.note("hint", "nothing is applied")
+    if found.problem:
+        screen.note("warning", found.problem)
+        screen.note("hint", f"this is what {found.path} has, of {found.at}")
+    for key in found.unknown:
+        screen.note("warning", f"{key}: an apply did not end; nobody knows whether it runs with this")
+    return 0

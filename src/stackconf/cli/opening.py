@@ -50,6 +50,25 @@ def store_here(settings: Settings) -> str | None:
     return settings.store or os.environ.get(STORE_VARIABLE) or None
 
 
+def store_file(settings: Settings) -> Path:
+    """The store's file, which needs no readable stack file. Raises `UsageError` where none is meant."""
+    given = store_here(settings)
+    if given:
+        return Path(given)
+    from stackconf.stack import default_store_path
+    from stackconf.store.lastgood import lastgood_path
+
+    path = stack_here(settings)
+    if path is not None:
+        return default_store_path(path)
+    for name in STACK_NAMES:
+        beside = default_store_path(Path(name))
+        if beside.exists() or lastgood_path(beside).exists():
+            return beside
+    problem = "no store and no stack file here"
+    raise click.UsageError(f"{problem}; give --store PATH or --stack FILE, or set {STORE_VARIABLE}")
+
+
 def _tell_of_others(settings: Settings, taken: Path) -> None:
     if settings.stack or os.environ.get(STACK_VARIABLE):
         return

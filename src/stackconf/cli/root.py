@@ -32,6 +32,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "export": ("export:export", "Write the configuration back as a stack file."),
     },
     "Tool": {
+        "store": ("store:store", "Check where state is kept; recover a damaged one."),
         "plugins": ("plugins:plugins", "List plugins; disable one before it is imported."),
         "completion": ("completion:completion", "Print the script for completion in a shell."),
     },

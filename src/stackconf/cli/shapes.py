@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from stackconf.stack import Listed, Registered
     from stackconf.status import StackStatus
     from stackconf.store.base import Configuration
+    from stackconf.store.checking import Checked
+    from stackconf.store.lastgood import LastGood
+    from stackconf.store.salvage import Recovered
     from stackconf.types import Issue, Origin
 
 
@@ -184,6 +187,49 @@ def status_data(found: StackStatus) -> dict[str, Any]:
             }
             for each in found.providers
         ],
+    }
+
+
+def applied_data(applied: LastGood) -> dict[str, Any]:
+    """What is applied, and where that is from."""
+    return {
+        **applied.configuration(),
+        "applied": {
+            key: {"revision": record.revision, "at": record.at, "known": key not in applied.unknown}
+            for key, record in applied.providers.items()
+        },
+        "head": applied.head,
+        "attempt": applied.attempt,
+        "at": applied.at,
+        "source": applied.source,
+        "path": applied.path,
+        "problem": applied.problem,
+    }
+
+
+def checked_data(checked: Checked) -> dict[str, Any]:
+    """What a check of a store found."""
+    opened = checked.open_attempt
+    names = ("path", "version", "head", "revisions", "lost", "documents", "orphans", "attempts", "applied")
+    return {
+        "sound": checked.sound,
+        **{name: getattr(checked, name) for name in (*names, "size", "wal")},
+        "open_attempt": None if opened is None else {"number": opened.number, "begun_at": opened.begun_at},
+        "problems": [*checked.problems],
+        "notes": [*checked.notes],
+    }
+
+
+def recovered_data(recovered: Recovered) -> dict[str, Any]:
+    """What came of a recovery."""
+    return {
+        "path": recovered.path,
+        "aside": recovered.aside,
+        "head": recovered.head,
+        "kept": [*recovered.kept],
+        "lost": [*recovered.lost],
+        "lost_revisions": [*recovered.lost_revisions],
+        "applied": [*recovered.applied],
     }
 
 

@@ -45,11 +45,15 @@ if TYPE_CHECKING:
 
 @frozen
 class Overlay:
-    """What one assigned configuration says about one provider, as it was registered."""
+    """What one assigned configuration says about one provider, as it was registered.
+
+    `problem` says why that cannot be told.
+    """
 
     name: str
     revision: int
     values: Data = field(repr=False)
+    problem: str = ""
 
 
 # The two below are made anew for every provider: `define`, because `frozen` takes twice as long.

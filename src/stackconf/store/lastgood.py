@@ -10,12 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from attrs import field, frozen
+from attrs import evolve, frozen
 
 from stackconf._version import __version__
 from stackconf.errors import StoreDamaged, StoreError
@@ -47,7 +47,7 @@ class LastGood:
     store: str = ""
     source: Literal["store", "file"] = "store"
     path: str = ""
-    problem: str = field(default="")
+    problem: str = ""
 
     def configuration(self) -> dict[str, Any]:
         """The applied configurations in the stack file's shape, secrets redacted."""
@@ -150,24 +150,27 @@ def last_applied(store: str | os.PathLike[str]) -> LastGood:
     """
     from stackconf.store.sqlite import SqliteStore
 
-    path = Path(store)
-    embedded = SqliteStore(path)
+    embedded = SqliteStore(Path(store))
     try:
-        view = embedded.view()
-        problem = lost_since(embedded, view)
-        if problem:
-            problem = f"store {path} {problem}"
-        else:
-            return _of_store(embedded, view)
-    except StoreError as error:
-        problem = str(error)
+        return applied_of(embedded)
     finally:
         embedded.close()
-    kept = read_lastgood(path)
-    if kept is None:
-        raise StoreError(f"{problem}; and there is no {lastgood_path(path).name} beside it")
-    from attrs import evolve
 
+
+def applied_of(store: Store) -> LastGood:
+    """As `last_applied`, of an open store."""
+    path: Path | None = getattr(store, "path", None)
+    try:
+        view = store.view()
+        problem = lost_since(store, view)
+        if not problem:
+            return _of_store(store, view)
+        problem = f"store {path} {problem}"
+    except StoreError as error:
+        problem = str(error)
+    kept = None if path is None else read_lastgood(path)
+    if kept is None:
+        raise StoreError(f"{problem}; and no file beside it says what is applied")
     return evolve(kept, problem=problem)
 
 
@@ -183,15 +186,19 @@ def lost_since(store: Store, view: View) -> str:
     path: Path | None = getattr(store, "path", None)
     if path is None:
         return ""
+    return behind_file(path, view.revision.number, view.attempt, store.identity)
+
+
+def behind_file(path: Path, head: int, attempt: int, identity: Callable[[], str]) -> str:
+    """As `lost_since`, of a store's numbers."""
     try:
         kept = read_lastgood(path)
     except StoreError:  # `store check` tells; it keeps nobody from applying
         return ""
     if kept is None:
         return ""
-    head, attempt = view.revision.number, view.attempt
     if head >= kept.head and attempt >= kept.attempt:
-        if kept.store == store.identity() or attempt > kept.attempt:
+        if kept.store == identity() or attempt > kept.attempt:
             return ""
         return f"is another one than {lastgood_path(path).name} is of, and does not know what is applied"
     when = f"{lastgood_path(path).name} of {kept.at}"

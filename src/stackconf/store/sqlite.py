@@ -180,8 +180,9 @@ class SqliteStore:
             head = _head(db)
             if head != expected:
                 raise Conflict(expected, head)
-            body = json.dumps({"configurations": _stored(db, state), "assigned": state.assigned})
             revision = Revision(head + 1, _now(), actor, action, subject, state)
+            body = json.dumps({"configurations": _stored(db, state), "assigned": state.assigned})
+            body = with_check((revision.number, revision.at, actor, action, subject), body)
             db.execute(
                 "INSERT INTO revision VALUES (?, ?, ?, ?, ?, ?)",
                 (revision.number, revision.at, actor, action, subject, body),
@@ -250,7 +251,7 @@ class SqliteStore:
                 head = _head(db)
                 row = db.execute(_SELECT_REVISION, (head,)).fetchone()
                 revision = NOTHING if row is None else _known(_revision(db, row))
-                attempt = _open_attempt(db)
+                attempt = open_attempt(db)
                 newest = db.execute("SELECT COALESCE(MAX(number), 0) FROM attempt").fetchone()[0]
                 return View(revision, _applied(db, attempt), attempt, int(newest))
             finally:
@@ -333,7 +334,7 @@ class SqliteStore:
     def applied(self) -> Mapping[str, AppliedRecord]:
         """What is applied, by provider key."""
         with self._reading() as db:
-            return {} if db is None else _applied(db, _open_attempt(db))
+            return {} if db is None else _applied(db, open_attempt(db))
 
     def attempts(self) -> Sequence[Attempt]:
         """Every attempt, newest first."""
@@ -372,8 +373,8 @@ class SqliteStore:
     def identity(self) -> str:
         """A name for this store that no other has. It stays when the digest key is sealed, or lost."""
         with self._reading() as db:
-            row = None if db is None else db.execute(_SELECT_STORE_ID).fetchone()
-            return _named_after(self.digest_key()) if row is None else str(row[0])
+            name = None if db is None else identity_of(db)
+            return _named_after(self.digest_key()) if name is None else name
 
     def _stored_digest_key(self, db: sqlite3.Connection) -> bytes:
         sealed = _sealed_one(db, DIGEST_KEY)
@@ -566,7 +567,8 @@ def _attempt(row: tuple[Any, ...]) -> Attempt:
     return Attempt(number, revision, begun, finished, state, actor, _mapping(report, f"attempt {number}"))
 
 
-def _open_attempt(db: sqlite3.Connection) -> OpenAttempt | None:
+def open_attempt(db: sqlite3.Connection) -> OpenAttempt | None:
+    """The attempt that has begun and not ended, if there is one."""
     row = db.execute(
         "SELECT number, revision, begun_at, actor, undoing, touched FROM attempt"
         " WHERE finished_at IS NULL ORDER BY number DESC LIMIT 1"
@@ -601,7 +603,7 @@ def _applied(db: sqlite3.Connection, attempt: OpenAttempt | None) -> dict[str, A
 
 def _end_cut_off(db: sqlite3.Connection, now: str) -> None:
     """End the attempt that its process did not; what it had touched is unknown from now on."""
-    attempt = _open_attempt(db)
+    attempt = open_attempt(db)
     if attempt is None:
         return
     records = _applied(db, attempt)
@@ -642,7 +644,7 @@ def digest_of(body: str) -> str:
 
 def _revision(db: sqlite3.Connection, row: tuple[Any, ...]) -> Revision:
     number, at, actor, action, subject, body = row
-    stored = stored_state(body, f"revision {number}")
+    stored = stored_state(row[:5], body)
     if "lost" in stored:
         return Revision(number, at, actor, action, subject, State(), stored["lost"])
     configurations = {}
@@ -662,17 +664,46 @@ def _known(revision: Revision) -> Revision:
     return revision
 
 
-def stored_state(text: Any, what: str) -> dict[str, Any]:
-    """What a revision holds: `configurations` by name, and the names `assigned`; or `lost`, which
-    says why nobody knows. Raises `Unreadable` when it is anything else.
+def with_check(head: Sequence[Any], body: str) -> str:
+    """A revision's state with a check of it and of the columns before it, as its first key.
+
+    >>> with_check((1, "", "me", "register", "a"), '{"assigned": []}')
+    '{"check": "42a67af7d1a4f5f4", "assigned": []}'
     """
+    return f'{_SEAL}{_check(head, body)}", {body[1:]}'
+
+
+_DIGEST_BYTES = 32
+_SEAL = '{"check": "'
+_CHECKED = slice(len(_SEAL), len(_SEAL) + 16)
+
+
+def without_check(text: str) -> str:
+    """A revision's state without its check."""
+    return "{" + text[_CHECKED.stop + 3 :] if text.startswith(_SEAL) else text
+
+
+def _check(head: Sequence[Any], body: str) -> str:
+    return digest_of(json.dumps([*head]) + body)[:16]
+
+
+def stored_state(head: Sequence[Any], text: Any) -> dict[str, Any]:
+    """What a revision holds: `configurations` by name, and the names `assigned`; or `lost`, which
+    says why nobody knows. `head` are the columns before it. Raises `Unreadable` when it is anything
+    else, or not what was written.
+    """
+    what = f"revision {head[0]}"
     data = _mapping(text, what)
     with decoding(what):
+        if not text.startswith((_SEAL, '{"configurations"', '{"lost"')):
+            raise ValueError(what)
+        if text.startswith(_SEAL) and text[_CHECKED] != _check(head, without_check(text)):
+            raise ValueError(what)
         if "lost" in data:
             return {"lost": str(data["lost"])}
         configurations, assigned = data["configurations"], data["assigned"]
         for kept in configurations.values():
-            if not isinstance(kept["digest"], str) or not isinstance(kept["source"], str):
+            if len(bytes.fromhex(kept["digest"])) != _DIGEST_BYTES or not isinstance(kept["source"], str):
                 raise TypeError(kept)
             int(kept["revision"])
         if not isinstance(assigned, list) or not set(assigned) <= configurations.keys():
@@ -703,6 +734,15 @@ def _mapping(text: Any, what: str) -> dict[str, Any]:
         if not isinstance(data, dict):
             raise TypeError(data)
         return data
+
+
+def identity_of(db: sqlite3.Connection) -> str | None:
+    """A store's name, as far as it can be told without the keys of its secrets."""
+    row = db.execute(_SELECT_STORE_ID).fetchone()
+    if row is not None:
+        return str(row[0])
+    key = db.execute(_SELECT_DIGEST_KEY).fetchone()
+    return None if key is None else _named_after(bytes(key[0]))
 
 
 def _named_after(digest_key: bytes) -> str:

@@ -21,6 +21,8 @@ _UNREACHABLE = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE
 _WAL_SUFFIX = "-wal"
 _LOCKS = Path("/proc/locks")
 _FIELDS = 8
+_SMALLEST = 512
+"""SQLite's smallest page, in bytes."""
 
 
 class Unreadable(Exception):
@@ -66,6 +68,8 @@ def refuse_torn(path: Path) -> None:
     if recovering_folder(path).exists():
         problem = "is being recovered, or a recovery of it was cut off"
         raise StoreDamaged(path, problem)
+    if 0 < _size(path) < _SMALLEST:  # SQLite would take it for a new database too
+        raise StoreDamaged(path, f"is damaged: {_size(path)} bytes are no store")
     if _size(path) == 0 and _size(path.with_name(path.name + _WAL_SUFFIX)) > 0:
         raise StoreDamaged(path, "is damaged: it is empty or gone, and its write-ahead log is still there")
 
