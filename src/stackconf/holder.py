@@ -64,7 +64,7 @@ class Holder(Generic[T]):
         self._install = install or _nothing
         self._lock = RLock()
         self._in_force: dict[str, _Entry[T]] = {}
-        self._retired: dict[str, list[_Entry[T]]] = {}
+        self._retired: dict[str, _Entry[T]] = {}
 
     @property
     def providers(self) -> tuple[str, ...]:
@@ -87,8 +87,8 @@ class Holder(Generic[T]):
             before = self._in_force.get(provider)
             self._put(provider, fresh)
             expired = self._retire(provider, before, fresh)
-        for entry in expired:
-            self._end(entry)
+        if expired is not None:
+            self._end(expired)
         return Swap(
             provider,
             before,
@@ -100,8 +100,8 @@ class Holder(Generic[T]):
     def clear(self) -> None:
         """Take every provider out and close everything: at the end of a process, and in tests."""
         with self._lock:
-            ended = [entry for entries in self._retired.values() for entry in entries]
-            ended += self._in_force.values()
+            entries = [*self._in_force.values(), *self._retired.values()]
+            ended = {id(entry.value): entry for entry in entries}.values()
             for provider in self.providers:
                 self._put(provider, None)
             self._retired.clear()
@@ -123,18 +123,22 @@ class Holder(Generic[T]):
         else:
             self._in_force[provider] = entry
 
-    def _retire(self, provider: str, before: _Entry[T] | None, fresh: _Entry[T] | None) -> list[_Entry[T]]:
+    def _retire(self, provider: str, before: _Entry[T] | None, fresh: _Entry[T] | None) -> _Entry[T] | None:
         # A provider whose type changes leaves and joins in one apply, and both are undone if that
         # fails: a join after a leave keeps what the leave retired.
         if before is None:
-            return []
-        expired = self._retired.pop(provider, [])
-        if fresh is None or before.value is not fresh.value:
-            self._retired[provider] = [before]
+            return None
+        needed = [before.value] if fresh is None else [before.value, fresh.value]
+        expired = self._retired.get(provider)
+        self._retired[provider] = before
+        if expired is None or any(expired.value is value for value in needed):
+            return None
         return expired
 
     def _end(self, entry: _Entry[T]) -> None:
         """Close a value that nobody needs; its failure must not fail the change that replaced it."""
+        if entry.ended:
+            return
         entry.ended = True
         try:
             self._close(entry.value)
@@ -151,8 +155,6 @@ class Holder(Generic[T]):
             if before is not None and before.ended:
                 raise StackconfError(f"what {provider} of this process had before is closed by now")
             self._put(provider, before)
-            if before is not None:
-                self._retired.pop(provider, None)
         if fresh is not None and (before is None or before.value is not fresh.value):
             fresh.ended = True
             self._discard(fresh.value)

@@ -114,6 +114,20 @@ def test_the_same_value_again_is_not_closed(holder):
     assert one.open
 
 
+def test_a_value_that_comes_back_is_not_closed(holder):
+    one, two = Engine("1"), Engine("2")
+    for engine in (one, two, one):
+        holder.swap(KEY, engine)
+    assert holder.current(KEY) is one
+    assert (one.open, two.open) == (True, True)
+    holder.swap(KEY, None)
+    holder.swap(KEY, one)
+    change = holder.swap(KEY, two)
+    assert one.open, "an undo needs it"
+    change.undo()
+    assert holder.current(KEY) is one
+
+
 def test_providers_do_not_touch_each_other(holder):
     one, other = Engine("1"), Engine("other")
     holder.swap(KEY, one)
@@ -163,6 +177,22 @@ def test_a_value_that_cannot_be_closed_fails_no_change_but_fails_its_undo(caplog
         change.undo()
     assert holder.current(KEY) == "two"
     assert change.check_undo() is None
+
+
+def test_nothing_is_ended_twice():
+    ended = []
+    holder = Holder(close=ended.append)
+    first = holder.swap(KEY, "one")
+    holder.swap(KEY, "two").undo()
+    first.undo()
+    holder.swap(KEY, "three")
+    holder.swap(KEY, "four").undo()
+    holder.clear()
+    assert ended == ["two", "one", "four", "three"]
+    for _ in range(2):
+        holder.swap(KEY, "five")
+    holder.clear()
+    assert ended[4:] == ["five"]
 
 
 def test_clear_closes_everything():

@@ -448,6 +448,18 @@ def test_a_model_that_stays_a_moment_only_may_be_gone_after_an_undo_with_stand_i
     assert applied.check_undo() is None
 
 
+def test_its_time_counts_from_the_undo_with_stand_in(ollama, monkeypatch):
+    before = config_for(ollama, model="llama3.2", keep_alive="1h")
+    apply(before)
+    applied = apply(config_for(ollama, model="llama3.2", num_ctx=8192), before)
+    later = time.monotonic() + 3600
+    monkeypatch.setattr(loading, "time", SimpleNamespace(monotonic=lambda: later))
+    applied.undo()
+    ollama.answer("POST", "/api/generate", {"model": "llama3.2", "keep_alive": 0})
+    wait_until(lambda: ollama.loaded == {})
+    assert applied.check_undo() == "llama3.2 was loaded before and is not loaded again"
+
+
 def test_after_an_undo_the_server_must_answer():
     with serving(OllamaStandIn({"llama3.2:latest": 4096})) as stand_in:
         with_model = apply(config_for(stand_in, model="llama3.2"))
