@@ -6,11 +6,12 @@ import getpass
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import takewhile
+from itertools import count, takewhile
 from pathlib import Path
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, get_args
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from stackconf.configurations import Entry, Given, Source, read_configuration
 from stackconf.errors import Conflict, InvalidConfig, Sealed, SecretError, UnknownName
@@ -60,25 +61,33 @@ if TYPE_CHECKING:
 
 OnDropped: TypeAlias = Literal["warn", "error", "ignore"]
 
-_RETRIES = 20
+_PATIENCE = 30.0
+"""For how many seconds a change is made anew on top of what others have changed meanwhile."""
+_LONGEST_PAUSE = 0.1
 _LONGEST_NAME = 200
 _USE_A_REFERENCE = "give a reference, `${env.NAME}` or `${file:/run/secrets/name}`"
 
 
-@frozen
+@frozen(slots=False)
 class Registered:
     """What came of a registration.
 
     `kept` has the stack file's shape and holds only user fields; `dropped` says path by path what
-    was not taken; `plan` is what an apply would now do. `revision` is the new one.
+    was not taken; `plan` is what an apply would now do, planned when it is first asked for.
+    `revision` is the new one.
     """
 
     name: str
     revision: int
     kept: Mapping[str, Sequence[Mapping[str, Any]]]
     dropped: tuple[Issue, ...]
-    plan: Plan
-    warnings: tuple[Issue, ...] = ()
+    warnings: tuple[Issue, ...]
+    _planning: Callable[[], Plan] = field(repr=False, eq=False)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """What an apply would do, as it is when this is first asked for."""
+        return self._planning()
 
 
 @frozen
@@ -502,14 +511,16 @@ class Configurations:
             if assign and name not in assigned:
                 assigned = (*assigned, name)
             new = State({**state.configurations, name: configuration}, assigned)
-            draft.check(new)
+            draft.check(state, new)
             return new
 
         number = self._change(change, "register", name, actor, expected_revision, draft.sealed)
-        kept = self._stack.store.read(number).state.configurations[name].providers
-        plan = self._stack.plan()
-        warnings = (*given.ignored, *draft.warnings, *_about_errors(plan))
-        return Registered(name, number, kept, dropped, plan, warnings)
+        state = self._stack.store.read(number).state
+        manager = self._stack.manager
+        errors = manager.resolve(manager.overlays(state)).errors
+        warnings = (*given.ignored, *draft.warnings, *_about_errors(len(errors)))
+        kept = state.configurations[name].providers
+        return Registered(name, number, kept, dropped, warnings, self._stack.plan)
 
     def assign(self, name: str, *, actor: str | None = None, expected_revision: int | None = None) -> int:
         """Make a configuration part of the overlay, above those assigned before. The revision."""
@@ -562,7 +573,8 @@ class Configurations:
         sealed: Mapping[str, SealedSecret] | None = None,
     ) -> int:
         store = self._stack.store
-        for attempt in range(_RETRIES):
+        until = monotonic() + _PATIENCE
+        for attempt in count():
             head = store.read()
             if expected is not None and expected != head.number:
                 raise Conflict(expected, head.number)
@@ -579,8 +591,9 @@ class Configurations:
                     sealed=sealed,
                 )
             except Conflict:
-                if expected is not None or attempt == _RETRIES - 1:
+                if expected is not None or monotonic() > until:
                     raise
+                _pause(attempt)
             else:
                 return revision.number
         raise AssertionError("unreachable")
@@ -603,7 +616,7 @@ class Configurations:
         draft = _Draft(self._stack, configuration.name, given, done="assigned")
         draft.refuse_errors()
         draft.with_kept_secrets(before)
-        draft.check(after)
+        draft.check(before, after)
 
     def _refuse_sealed(self) -> None:
         file = self._stack.file
@@ -703,13 +716,12 @@ class _Draft:
                 problem = f"this sealed secret is not the one that `{self._name}` has here"
                 self._refuse(entry, problem, "give the secret itself, or a reference to where it is", path)
 
-    def check(self, state: State) -> None:
+    def check(self, old_state: State, new_state: State) -> None:
         """Resolve the touched providers under the new state; nothing counts that could not be
         validated, so one that is wrong for another reason refuses it as well.
         """
         manager = self._stack.manager
-        before = manager.overlays(self._stack.store.read().state)
-        after = manager.overlays(state)
+        before, after = manager.overlays(old_state), manager.overlays(new_state)
         errors: list[Issue] = []
         self.warnings = []
         for entry, _ in self._kept:
@@ -853,12 +865,18 @@ def _refuse_name(name: object) -> None:
         raise InvalidConfig(f"{problem}, without spaces around it")
 
 
-def _about_errors(plan: Plan) -> tuple[Issue, ...]:
+def _pause(attempt: int) -> None:
+    """Let the others through: a moment by chance, longer after each attempt in vain."""
+    from random import uniform
+
+    sleep(uniform(0.0, min(_LONGEST_PAUSE, 0.002 * 2 ** min(attempt, 10))))  # noqa: S311 (no secret)
+
+
+def _about_errors(errors: int) -> tuple[Issue, ...]:
     """A word about what is wrong elsewhere in the stack, for it keeps any registration from its effect."""
-    count = len(plan.errors)
-    if not count:
+    if not errors:
         return ()
-    problem = f"an apply would refuse the stack for {count} other {'error' if count == 1 else 'errors'}"
+    problem = f"an apply would refuse the stack for {errors} other {'error' if errors == 1 else 'errors'}"
     return (Issue(problem, level="warning", hint="`stackconf check` shows them", code="stack-invalid"),)
 
 
