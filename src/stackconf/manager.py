@@ -61,7 +61,7 @@ class Resolution:
         """Everything that is wrong or was dropped: in the order of the file, then what is not in it."""
         found = [*self.stack.issues, *self.unmatched]
         for resolved in self.providers.values():
-            found += resolved.issues
+            found += [_with_way_out(issue, resolved) for issue in resolved.issues]
             plan = resolved.plan
             for taken in resolved.overlays:
                 if plan is not None:
@@ -104,6 +104,18 @@ class _OverlayLayer:
 
 
 _NO_OVERLAYS = _OverlayLayer()
+
+
+def _with_way_out(issue: Issue, resolved: Resolved) -> Issue:
+    """An error that a registered configuration brought, with its revision and what can be done."""
+    if issue.level != "error":
+        return issue
+    for taken in resolved.overlays:
+        name, revision = taken.overlay.name, taken.overlay.revision
+        if issue.message.endswith(f"given by configuration `{name}`"):
+            hint = f"{issue.hint or 'register it again'}, or `stackconf configurations unassign {name}`"
+            return evolve(issue, message=f"{issue.message} (revision {revision})", hint=hint)
+    return issue
 
 
 _NOBODY = ""

@@ -176,12 +176,7 @@ class Blame:
     def _given_by(self, issue: Issue, path: Path, culprit: Culprit, *, key: bool = False) -> Issue:
         """The issue with whoever brought the value: a configuration, or a place in the stack file."""
         if not isinstance(culprit, str):
-            name, revision = culprit.overlay.name, culprit.overlay.revision
-            message = f"{issue.message}; given by configuration `{name}`"
-            if not revision:  # it is not registered yet
-                return evolve(issue, message=message)
-            hint = issue.hint or f"register it again, or `stackconf configurations unassign {name}`"
-            return evolve(issue, message=f"{message} (revision {revision})", hint=hint)
+            return evolve(issue, message=f"{issue.message}; given by configuration `{culprit.overlay.name}`")
         if issue.code == "missing-field":
             if self.stack is None or self.entry is None:
                 return issue
