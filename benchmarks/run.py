@@ -1,6 +1,6 @@
 """Run the benchmarks: `python benchmarks/run.py [NAME ...] [--json FILE]`.
 
-Names: import commands objects linear files incremental registration calls peers. All, without one.
+Names: import commands objects linear files incremental registration calls durable peers. All, without one.
 Exits with 1 when a budget is not met.
 """
 
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attrs import asdict
+from durable import durable
 from peers import peers
 from registering import addressed_call, registration
 from resolving import from_files, from_objects, incremental, linear
@@ -35,6 +36,7 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Row]]] = {
     "incremental": incremental,
     "registration": registration,
     "calls": addressed_call,
+    "durable": durable,
     "peers": peers,
 }
 

@@ -33,7 +33,7 @@ from stackconf.resolve.references import (
     secret_top,
 )
 from stackconf.resolve.render import SHOWN, USERS
-from stackconf.resolve.resolve import Overlay, TakenOverlay
+from stackconf.resolve.resolve import Overlay, Resolved, TakenOverlay
 from stackconf.sealing import SETTING, keyring
 from stackconf.shipped import ShippedConfiguration, shipped_configurations
 from stackconf.store.base import Configuration, State
@@ -642,6 +642,7 @@ class _Draft:
         self._kept: list[tuple[Entry, Mapping[str, Any]]] = []
         self._sent_back: dict[str, list[FieldPath]] = {}
         """For each provider, the paths of redacted values that stand for what is there."""
+        self._effective: dict[str, tuple[tuple[Overlay, ...], Resolved]] = {}
         self._literals: dict[str, list[FieldPath]] = {}
         """For each provider, the paths of the secrets that are given in the clear."""
         self._fresh: dict[tuple[str, FieldPath], tuple[str, SealedSecret]] = {}
@@ -725,7 +726,7 @@ class _Draft:
         errors: list[Issue] = []
         self.warnings = []
         for entry, _ in self._kept:
-            old = set(map(str, manager.resolve_one(entry.key, before.get(entry.key, ())).issues))
+            old = set(map(str, self._now(entry.key, before.get(entry.key, ())).issues))
             with self._stack.secrets.arriving(self.sealed):
                 resolved = manager.resolve_one(entry.key, after.get(entry.key, ()))
             new = (*self._of_file(entry), *resolved.issues)
@@ -734,6 +735,13 @@ class _Draft:
             self.warnings += [issue for issue, known in placed if issue.level == "warning" and not known]
         if errors:
             raise InvalidConfig(self._refusal, (*in_order(errors), *self._dropped))
+
+    def _now(self, key: str, overlays: tuple[Overlay, ...]) -> Resolved:
+        """A provider as it is without the draft, resolved again only if somebody changed it since."""
+        found = self._effective.get(key)
+        if found is not None and found[0] == overlays:
+            return found[1]
+        return self._stack.manager.resolve_one(key, overlays)
 
     def _of_file(self, entry: Entry) -> list[Issue]:
         """What the stack file says wrong about a provider; it cannot be resolved for that."""
@@ -764,6 +772,7 @@ class _Draft:
         below = tuple(takewhile(lambda overlay: overlay.name != self._name, assigned))
         resolved = manager.resolve_one(entry.key, below)
         effective = manager.resolve_one(entry.key, assigned) if below != assigned else resolved
+        self._effective[entry.key] = (assigned, effective)
         plan = resolved.plan
         if plan is None:
             self._refuse(entry, resolved.issues[0].message, resolved.issues[0].hint)
