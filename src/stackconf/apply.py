@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import cached_property
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
@@ -21,7 +22,7 @@ from attrs import evolve, field, frozen
 from stackconf.calling import Calls, Late
 from stackconf.deadline import seconds_from
 from stackconf.errors import HookError, StoreError
-from stackconf.redact import described, scrubbed
+from stackconf.redact import described, retold, scrubbed
 from stackconf.resolve.render import secrets_in
 from stackconf.types import Applied
 
@@ -196,10 +197,10 @@ class Transaction:
                 self._journal.touch(index)
                 outcome = self._apply(index, step)
             except (HookError, StoreError, _Unhealthy) as error:
-                self._fail(index, "failed", str(error), monotonic() - started)
+                self._fail(index, "failed", retold(error, self._secrets), monotonic() - started)
                 return self.report("failed")
             except _Lost as error:
-                self._fail(index, "unknown", str(error), monotonic() - started)
+                self._fail(index, "unknown", retold(error, self._secrets), monotonic() - started)
                 return self.report("failed")
             except BaseException:
                 self._fail(index, "unknown", "interrupted", monotonic() - started)
@@ -237,9 +238,13 @@ class Transaction:
 
     def _clean(self, index: int, text: object) -> str:
         """A plugin's words as one line without the secrets of the provider that it was given."""
-        step = self._steps[index]
         line = " ".join(str(text or "").split())
-        return scrubbed(line, secrets_in(step.config) | secrets_in(step.previous))
+        return scrubbed(line, _secrets_of(self._steps[index])) if line else ""
+
+    @cached_property
+    def _secrets(self) -> frozenset[str]:
+        """Those of every provider: one plugin may serve many, and mix them up where it fails."""
+        return frozenset().union(*map(_secrets_of, self._steps))
 
     def _call_hook(self, step: Step) -> Applied:
         hooks = step.hooks
@@ -341,7 +346,7 @@ class Transaction:
         except Late:
             return f"no answer within {self._seconds:g} s"
         except (Exception, SystemExit) as error:  # noqa: BLE001 (a plugin's; it becomes the report)
-            return described(error).removeprefix("raised ")
+            return described(error, self._secrets).removeprefix("raised ")
         if keep is not None:
             keep(result)
             return None
@@ -350,6 +355,10 @@ class Transaction:
 
 def _lost(outcome: Outcome, why: str) -> Outcome:
     return evolve(outcome, state="unknown", error=f"{outcome.error}; {why}" if outcome.error else why)
+
+
+def _secrets_of(step: Step) -> frozenset[str]:
+    return secrets_in(step.config) | secrets_in(step.previous) | secrets_in(step.before.config)
 
 
 def _nothing() -> None:

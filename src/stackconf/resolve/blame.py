@@ -71,7 +71,7 @@ class Blame:
 
     def scrubbed(self, issues: Iterable[Issue], config: BaseModel | None = None) -> list[Issue]:
         """The issues without any secret of this provider in their words."""
-        secrets = {*secrets_in(config), *self._secrets()}
+        secrets = self.secrets(config)
         return [
             evolve(each, message=scrubbed(each.message, secrets), hint=scrubbed(each.hint, secrets))
             for each in issues
@@ -107,9 +107,11 @@ class Blame:
         where = issue.where or self.where(undotted(path.removeprefix("config").removeprefix(".")))
         return evolve(issue, provider=self.provider.key, path=path, where=where)
 
-    def _secrets(self) -> set[str]:
-        """Every secret text of the layers, by the labels of the class and by URL."""
-        found: set[str] = set()
+    def secrets(self, config: BaseModel | None = None) -> set[str]:
+        """Every secret text of the configuration, and of the layers by the labels of the class and by
+        URL.
+        """
+        found: set[str] = {*secrets_in(config)}
         for layer in (self.hardware_values, self.stack_values, *(each.values for each in self.overlays)):
             for path, value in leaves(layer):
                 inner = value if isinstance(value, list) else [value]

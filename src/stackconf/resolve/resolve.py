@@ -6,7 +6,7 @@ the class's plan, validated once, and kept, so that `origins` can say later wher
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field, frozen
@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from stackconf.errors import HookError, PluginLoadError
 from stackconf.fields import ClassPlan, plan_of
-from stackconf.redact import described
+from stackconf.redact import described, retold
 from stackconf.registry.hooks import is_users_interrupt
 from stackconf.registry.registry import Missing, Owned
 from stackconf.resolve.blame import PLUGIN_DEFECT, Blame, unknown_field_issues
@@ -149,13 +149,14 @@ def resolve_provider(
     if config is not None:
         user_config = _user_config(taken, plan)
         found, errors = owned.hooks.validate_user_config(provider, user_config, config, hardware)
-    if unknown or refusal is not None or found or errors:
+    if unknown or refusal is not None or found or errors or issues:
         blame = Blame(provider, plan, owned, hardware_values, values, taken, entry, stack, unknown)
+        issues = blame.scrubbed(issues, config)
         issues += unknown_field_issues(blame, unknown)
         issues += _refused(blame, refusal, merged)
         if config is not None:
             issues += blame.completed(found, config)
-            issues += blame.scrubbed(map(_of_hook, errors), config)
+            issues += [_of_hook(each, blame.secrets(config)) for each in errors]
     if entry is not None and entry.issues and any(issue.level == "error" for issue in entry.issues):
         config = None
     return Resolved(provider, entry, owned, config, defaults, hardware_values, values, taken, tuple(issues))
@@ -234,13 +235,15 @@ def _validate(
     except BaseException as error:
         if is_users_interrupt(error):
             raise
-        return None, owned.hooks.owner.failed("config class", described(error), provider.key)
+        failure = owned.hooks.owner.failed("config class", described(error), provider.key)
+        failure.__cause__ = error
+        return None, failure
 
 
 def _refused(blame: Blame, refusal: ValidationError | HookError | None, merged: Data) -> list[Issue]:
     if isinstance(refusal, ValidationError):
         return blame.of(refusal, merged)
-    return [] if refusal is None else blame.scrubbed([_of_hook(refusal)])
+    return [] if refusal is None else [_of_hook(refusal, blame.secrets())]
 
 
 def _no_owner(
@@ -262,8 +265,8 @@ def _no_owner(
     return Issue(message, hint=hint, code=code, provider=provider.key, where=where)
 
 
-def _of_hook(error: HookError) -> Issue:
-    text = str(error).removeprefix(f"{error.provider}: ")
+def _of_hook(error: HookError, secrets: Collection[str] = ()) -> Issue:
+    text = retold(error, secrets).removeprefix(f"{error.provider}: ")
     return Issue(
         text,
         code="hook-error",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import frozen
 
 from stackconf.fields import ClassPlan, FieldPlan
-from stackconf.redact import redact_free
+from stackconf.redact import looks_like_key, redact_free
 from stackconf.resolve.layers import value_at
 from stackconf.suggest import did_you_mean
 
@@ -194,6 +194,8 @@ def _choice(names: Sequence[str]) -> str:
 def _shown(value: object, name: str) -> str:
     """A refused value as its file might have it."""
     shown = redact_free(str(value) if isinstance(value, str) else value, name)
+    if isinstance(shown, str) and looks_like_key(shown):
+        return "what looks like a key"  # in a field where nobody expects one
     if shown is None or isinstance(shown, bool):
         return str(shown).lower().replace("none", "null")
     if isinstance(shown, date):
