@@ -65,6 +65,9 @@ _PATIENCE = 30.0
 """For how many seconds a change is made anew on top of what others have changed meanwhile."""
 _LONGEST_PAUSE = 0.1
 _LONGEST_NAME = 200
+_HOW_REFERENCES_LOOK = (
+    "write `${env.NAME}`, in capitals, or `${file:/run/secrets/name}`, and nothing before it or after it"
+)
 _USE_A_REFERENCE = "give a reference, `${env.NAME}` or `${file:/run/secrets/name}`"
 
 
@@ -802,8 +805,8 @@ class _Draft:
         if is_reference(value):
             return
         if looks_like_reference(value):
-            problem = "a secret is not stored in the clear, and a reference takes nothing beside it"
-            self._refuse(entry, problem, _USE_A_REFERENCE, top)
+            problem = "a secret is not stored in the clear, and this is no reference"
+            self._refuse(entry, problem, _HOW_REFERENCES_LOOK, top)
             return
         try:
             if self._may_seal:

@@ -47,7 +47,13 @@ def test_no_command_shows_a_secret(cli, here):
 
 
 REFUSED = (
-    "a secret is not stored in the clear; give a reference, `${env.NAME}` or `${file:/run/secrets/name}`"
+    "a secret is not stored in the clear, and there is no key here; give a reference, `${env.NAME}` or"
+    " `${file:/run/secrets/name}`; or to have it encrypted: `stackconf secrets new-key -o FILE` makes a"
+    " key, STACKCONF_SECRET_KEY_FILE=FILE uses it"
+)
+NO_REFERENCE = (
+    "a secret is not stored in the clear, and this is no reference; write `${env.NAME}`, in capitals, or"
+    " `${file:/run/secrets/name}`, and nothing before it or after it"
 )
 
 
@@ -68,7 +74,8 @@ def test_a_literal_secret_is_not_registered(cli, here, value):
     ran = cli("configurations", "register", json.dumps(overlay(SEARCH, {"api_key": value})))
     assert ran.code == 1
     line = ran.lines()[1].split(": error: ", 1)[1]
-    assert line == f"{SEARCH}: config.api_key: {REFUSED}"
+    refused = NO_REFERENCE if "${" in str(value) else REFUSED
+    assert line == f"{SEARCH}: config.api_key: {refused}"
     database = here / ".stackconf" / "stack.yaml.sqlite3"
     assert not database.exists() or SECRET.encode() not in database.read_bytes()
 

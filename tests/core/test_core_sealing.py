@@ -325,7 +325,7 @@ def test_a_typed_sealed_reference_counts_only_where_it_was_made(tmp_path, key):
         assert "not the one" in refusal({"labelled": reference})
         assert "not the one" in refusal({"named": {"Authorization": reference}})
         assert "only in a secret field" in refusal({"url": reference})
-        assert "takes nothing beside it" in refusal({"token": f"Bearer {reference}"})
+        assert "this is no reference; write" in refusal({"token": f"Bearer {reference}"})
         assert stack.revision == 1
 
 
