@@ -462,6 +462,11 @@ SCENARIO: tuple[tuple[str, ...], ...] = (
     ("apply", "-s", "undo.yaml", "--events"),
     ("status", "-s", "undo.yaml"),
     ("recover", "-s", "undo.yaml"),
+    ("store", "check"),
+    ("store", "check", "-s", "pending.yaml"),
+    ("store", "recover", "-s", "pending.yaml"),
+    ("status", "-s", "pending.yaml"),
+    ("inspect", "--applied", "-s", "pending.yaml"),
     ("configurations", "unregister", "literal"),
     ("secrets", "new-key", "-o", "made-key"),
     ("secrets", "rotate"),
@@ -495,8 +500,17 @@ def test_every_command_has_its_place_in_the_scenario():
     assert missing == [], "add a call of it to SCENARIO, at a point where it has something to say"
 
 
+def damage(database: Path) -> None:
+    """Write over the middle of a file, as a failing disk does."""
+    data = bytearray(database.read_bytes())
+    data[4096:6000] = bytes(1904)
+    database.write_bytes(data)
+
+
 def run(here: SimpleNamespace, *args: str, stdin: str = "") -> subprocess.CompletedProcess[bytes]:
     environ = dict(here.environ)
+    if args[:2] == ("store", "recover"):
+        damage(here.site / ".stackconf" / "pending.yaml.sqlite3")
     if args[:2] == ("secrets", "rotate"):
         environ["STACKCONF_SECRET_KEY_FILE"] = "both-keys"
     return subprocess.run(
@@ -535,7 +549,15 @@ def test_no_command_lets_a_secret_out(tmp_path, options):
     wrong = {args for args, code in codes if code == 1}
     assert {args for args in SCENARIO if args[:2] == REGISTER and args[2] in refused()} <= wrong
     assert ("apply", "-s", "raises.yaml") in wrong
-    for fine in (("apply", "plan.json"), ("apply",), ("secrets", "rotate"), ("plan",), ("drift",)):
+    for fine in (
+        ("apply", "plan.json"),
+        ("apply",),
+        ("secrets", "rotate"),
+        ("plan",),
+        ("drift",),
+        ("export",),
+        ("store", "recover", "-s", "pending.yaml"),
+    ):
         assert fine not in wrong
     assert VISIBLE.encode() in said
     assert said.count(b"********") > 100
