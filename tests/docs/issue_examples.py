@@ -6,8 +6,9 @@ Run as a program, it writes the lines into the page anew.
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +20,7 @@ from pydantic import BaseModel, Field, create_model
 from stackconf import Applied, ApplyError, InvalidConfig, Issue, ProviderType, Stack, hookimpl, user_field
 from stackconf.registry.metadata import PROVIDERS, Advertised, marked
 from stackconf.registry.registry import Registry
+from stackconf.stack import default_store_path
 from stackconf.stackfile import load as limits
 from stackconf.stackfile import model
 from stackconf.testing import machine, no_hardware
@@ -248,6 +250,20 @@ def _left_behind() -> list[Issue]:
     return issues
 
 
+def _changed_by_hand() -> list[Issue]:
+    with TemporaryDirectory() as folder:
+        file = Path(folder, "stack.yaml")
+        file.write_text(provider(), encoding="utf-8")
+        registry = Registry(files=[ACME], entry_points=False)
+        with Stack.open(file, registry=registry, hardware=no_hardware(), environ={}) as stack:
+            stack.configurations.register(users({"threads": 2}))
+            with closing(sqlite3.connect(default_store_path(file))) as db:
+                db.execute("DROP TRIGGER document_is_immutable")
+                db.execute("UPDATE document SET body = 'threads: 3'")
+                db.commit()
+            return list(stack.issues)
+
+
 def _sealed_later() -> list[Issue]:
     with TemporaryDirectory() as folder:
         file = Path(folder, "stack.yaml")
@@ -320,6 +336,7 @@ CASES["kept-reference"] = _exported(
 )
 CASES["no-provider"] = _left_behind
 CASES["sealed-stack"] = _sealed_later
+CASES["damaged-configuration"] = _changed_by_hand
 
 
 def line_of(code: str) -> str:

@@ -17,10 +17,12 @@ PAGE = page("stack-files.md")
 NO_CODES = {
     "digest-key",
     "disabled-plugins",
+    "lost-documents",
     "stackconf-apply",
     "stackconf-events",
     "stackconf-hooks",
     "stackconf-loop",
+    "store-id",
 }
 KEBAB = re.compile(r"[a-z]+(-[a-z]+)+")
 NOT_ISSUES = ("cli", "hardware", "testing")

@@ -668,7 +668,7 @@ def with_check(head: Sequence[Any], body: str) -> str:
     """A revision's state with a check of it and of the columns before it, as its first key.
 
     >>> with_check((1, "", "me", "register", "a"), '{"assigned": []}')
-    '{"check": "42a67af7d1a4f5f4", "assigned": []}'
+    '{"check": "65d2249ee0091f58", "assigned": []}'
     """
     return f'{_SEAL}{_check(head, body)}", {body[1:]}'
 
