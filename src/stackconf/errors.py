@@ -24,6 +24,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from stackconf.conflicts import FieldConflict
+    from stackconf.store.base import RevisionSummary
     from stackconf.types import Issue
 
 
@@ -95,12 +97,29 @@ class StoreError(StackconfError):
 
 
 class Conflict(StoreError):
-    """Another change came first: the head is not the revision that was expected."""
+    """Another change came first: the head is not the revision that was expected.
 
-    def __init__(self, expected: int, head: int) -> None:
+    `conflicts` are the fields that changed since (`FieldConflict`), `since` the revisions that did
+    it, oldest first (`RevisionSummary`). A rollback is not `mergeable`: it is that revision or none.
+    """
+
+    def __init__(
+        self,
+        expected: int,
+        head: int,
+        conflicts: Sequence[FieldConflict] = (),
+        since: Sequence[RevisionSummary] = (),
+        *,
+        problem: str = "",
+        mergeable: bool = True,
+    ) -> None:
+        self.mergeable = mergeable
         self.expected = expected
         self.head = head
-        super().__init__(f"expected revision {expected}, but the head is {head}; read it and try again")
+        self.conflicts = tuple(conflicts)
+        self.since = tuple(since)
+        advice = problem or "read it and try again"
+        super().__init__(f"expected revision {expected}, but the head is {head}; {advice}")
 
 
 class ApplyBusy(StoreError):

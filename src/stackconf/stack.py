@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, get_args
 from attrs import evolve, field, frozen
 
 from stackconf.configurations import Entry, Given, Source, read_configuration
+from stackconf.conflicts import ABSENT, Absent, Expected, OnConflict, Providers, providers_of
 from stackconf.errors import Conflict, InvalidConfig, Sealed, SecretError, UnknownName
 from stackconf.manager import Manager, Resolution, missing_type
 from stackconf.redact import passwords_in
@@ -36,7 +37,7 @@ from stackconf.resolve.render import SHOWN, USERS
 from stackconf.resolve.resolve import Overlay, Resolved, TakenOverlay
 from stackconf.sealing import SETTING, keyring
 from stackconf.shipped import ShippedConfiguration, shipped_configurations
-from stackconf.store.base import Configuration, State
+from stackconf.store.base import Configuration, Pruned, Revision, State
 from stackconf.store.sqlite import SqliteStore
 from stackconf.suggest import did_you_mean
 from stackconf.types import Issue, Origin
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from stackconf.export.export import Exported
     from stackconf.fields import ClassPlan
     from stackconf.hardware.facts import Hardware
+    from stackconf.history import Difference, History, RolledBack
     from stackconf.plan import Plan
     from stackconf.sealing import Keyring, SealedSecret
     from stackconf.stackfile.model import StackFile
@@ -64,6 +66,9 @@ OnDropped: TypeAlias = Literal["warn", "error", "ignore"]
 _PATIENCE = 30.0
 """For how many seconds a change is made anew on top of what others have changed meanwhile."""
 _LONGEST_PAUSE = 0.1
+Change: TypeAlias = Callable[[Revision, int, State | None], State]
+"""Of the head, the next revision's number and what to merge with: the next state."""
+
 _LONGEST_NAME = 200
 _HOW_REFERENCES_LOOK = (
     "write `${env.NAME}`, in capitals, or `${file:/run/secrets/name}`, and nothing before it or after it"
@@ -127,6 +132,8 @@ class Stack:
         manager.opener = self.secrets.open
         store.guard = self.secrets
         self._environ: Mapping[str, str] = os.environ
+        keep = manager.stack.settings.get("keep_revisions")
+        store.keep = keep if isinstance(keep, int) else None
 
     @classmethod
     def open(
@@ -381,6 +388,67 @@ class Stack:
 
         return recover(store, actor=actor or current_actor())
 
+    def history(self, *, limit: int | None = None) -> History:
+        """The revisions and the attempts to apply them, newest first, at most `limit` of each."""
+        from stackconf.history import read_history
+
+        return read_history(self.store, limit)
+
+    def show(self, revision: int | str = "head") -> Revision:
+        """A revision with what is registered and assigned at it; any secret is redacted.
+
+        `revision` is a number, `head`, or so many before it: `head-1`, `-1`. Raises `UnknownName`
+        for one that does not exist, or was pruned.
+        """
+        from stackconf.history import shown_revision
+
+        return shown_revision(self._revision(revision))
+
+    def diff(self, before: int | str, after: int | str = "head", *, effective: bool = False) -> Difference:
+        """What changed from one revision to another, by configuration and field; with `effective`
+        also what the providers would have otherwise. Revisions as for `show`.
+        """
+        from stackconf.history import difference, effective_difference
+        from stackconf.plan import digester
+
+        one, other = self._revision(before), self._revision(after)
+        found = difference(one, other)
+        if not effective:
+            return found
+        changes, unresolved = effective_difference(
+            one,
+            other,
+            lambda state: self.manager.resolve(self.manager.overlays(state)).providers,
+            digester(self.store.digest_key()),
+            self.file,
+        )
+        return evolve(found, effective=changes, unresolved=unresolved)
+
+    def rollback(
+        self, revision: int | str, *, actor: str | None = None, expected_revision: int | None = None
+    ) -> RolledBack:
+        """Register and assign again what an old revision had, as a new one that says so.
+
+        There is no new one where nothing would change. Raises `InvalidConfig` with every issue when
+        it does not fit the stack any more, `Conflict` when the head is not `expected_revision`,
+        `UnknownName` and `Sealed` as elsewhere; nothing is written then.
+        """
+        expected = Expected(expected_revision)
+        return self.configurations._restore(self._revision(revision), actor, expected)  # noqa: SLF001
+
+    def prune(self, keep: int) -> Pruned:
+        """Forget all but the newest `keep` revisions and attempts, and nothing that is in use: the
+        head, what is applied, and what an open attempt is for.
+        """
+        if keep < 1:
+            raise InvalidConfig(f"keep at least 1 revision, not {keep}")
+        return self.store.prune(keep)
+
+    def _revision(self, revision: int | str) -> Revision:
+        from stackconf.history import number_of
+
+        return self.store.read(number_of(self.store, revision))
+
     def effective(self) -> dict[str, Any]:
         """Every provider's whole configuration, secrets redacted, in the stack file's shape."""
         return self._rendered(users=False)
@@ -484,6 +552,7 @@ class Configurations:
         assign: bool = True,
         on_dropped: OnDropped = "warn",
         expected_revision: int | None = None,
+        on_conflict: OnConflict = "refuse",
         actor: str | None = None,
     ) -> Registered:
         """Register a configuration and, unless told otherwise, assign it.
@@ -491,8 +560,13 @@ class Configurations:
         `config` is a mapping, JSON or YAML text, or a path. Only user fields are kept. Raises
         `InvalidConfig` with every issue, and stores nothing, when the configuration is wrong or
         nothing of it is left; `Sealed` when the stack's file is its only truth.
+
+        `on_conflict` counts where the head is not `expected_revision`: `refuse` raises `Conflict`;
+        `retry` takes what only one side changed since, and raises it where both changed one value
+        to something else; `force` replaces.
         """
         self._refuse_sealed()
+        expected = Expected(expected_revision, on_conflict)
         _refuse_name(name)
         if on_dropped not in get_args(OnDropped):
             raise InvalidConfig(f"on_dropped is one of {', '.join(get_args(OnDropped))}, not {on_dropped!r}")
@@ -504,20 +578,24 @@ class Configurations:
             raise InvalidConfig("the configuration sets what a user may not set", errors)
         draft.refuse_errors()
 
-        def change(state: State, revision: int) -> State:
-            kept = draft.with_kept_secrets(state)
+        def change(head: Revision, revision: int, base: State | None) -> State:
+            state = head.state
+            mine = draft.with_kept_secrets(base or state, state)
+            kept = expected.merged(self._stack.store, head, base, name, mine)
+            assert not isinstance(kept, Absent)  # noqa: S101 (which is refused)
             configuration = Configuration(name, kept, revision=revision)
             before = state.configurations.get(name)
             if before is not None and evolve(before, revision=revision) == configuration:
                 configuration = before
             assigned = state.assigned
-            if assign and name not in assigned:
+            unassigned_since = base is not None and name in base.assigned
+            if assign and name not in assigned and not unassigned_since:
                 assigned = (*assigned, name)
             new = State({**state.configurations, name: configuration}, assigned)
             draft.check(state, new)
             return new
 
-        number = self._change(change, "register", name, actor, expected_revision, draft.sealed)
+        number = self._change(change, "register", name, actor, expected, draft)
         state = self._stack.store.read(number).state
         manager = self._stack.manager
         errors = manager.resolve(manager.overlays(state)).errors
@@ -525,11 +603,22 @@ class Configurations:
         kept = state.configurations[name].providers
         return Registered(name, number, kept, dropped, warnings, self._stack.plan)
 
-    def assign(self, name: str, *, actor: str | None = None, expected_revision: int | None = None) -> int:
-        """Make a configuration part of the overlay, above those assigned before. The revision."""
+    def assign(
+        self,
+        name: str,
+        *,
+        actor: str | None = None,
+        expected_revision: int | None = None,
+        on_conflict: OnConflict = "refuse",
+    ) -> int:
+        """Make a configuration part of the overlay, above those assigned before. The revision.
+
+        `on_conflict` as for `register`; with `retry` it is assigned as it is now.
+        """
         self._refuse_sealed()
 
-        def change(state: State, revision: int) -> State:
+        def change(head: Revision, revision: int, _base: State | None) -> State:
+            state = head.state
             configuration = self._get(state, name)
             if name not in state.configurations:
                 configuration = evolve(configuration, revision=revision)
@@ -538,25 +627,53 @@ class Configurations:
             self._check_assigned(configuration, state, new)
             return new
 
-        return self._change(change, "assign", name, actor, expected_revision)
+        return self._change(change, "assign", name, actor, Expected(expected_revision, on_conflict))
 
-    def unassign(self, name: str, *, actor: str | None = None, expected_revision: int | None = None) -> int:
-        """Take a configuration out of the overlay; it stays available. The revision."""
+    def unassign(
+        self,
+        name: str,
+        *,
+        actor: str | None = None,
+        expected_revision: int | None = None,
+        on_conflict: OnConflict = "refuse",
+    ) -> int:
+        """Take a configuration out of the overlay; it stays available. The revision.
+
+        `on_conflict` as for `register`; with `retry` it is fine that somebody did the same.
+        """
         self._refuse_sealed()
 
-        def change(state: State, _revision: int) -> State:
+        def change(head: Revision, _revision: int, base: State | None) -> State:
+            state = head.state
+            if base is not None and name in base.assigned and name not in state.assigned:
+                return state
             self._get(state, name)
             if name not in state.assigned:
                 raise UnknownName(f"configuration `{name}` is not assigned")
             return _unassigned(state, name, forget=state.configurations[name].source != "user")
 
-        return self._change(change, "unassign", name, actor, expected_revision)
+        return self._change(change, "unassign", name, actor, Expected(expected_revision, on_conflict))
 
-    def unregister(self, name: str, *, actor: str | None = None, expected_revision: int | None = None) -> int:
-        """Forget a registered configuration, unassigning it first. The revision."""
+    def unregister(
+        self,
+        name: str,
+        *,
+        actor: str | None = None,
+        expected_revision: int | None = None,
+        on_conflict: OnConflict = "refuse",
+    ) -> int:
+        """Forget a registered configuration, unassigning it first. The revision.
+
+        `on_conflict` as for `register`; with `retry` it is refused where somebody changed it since.
+        """
         self._refuse_sealed()
+        expected = Expected(expected_revision, on_conflict)
 
-        def change(state: State, _revision: int) -> State:
+        def change(head: Revision, _revision: int, base: State | None) -> State:
+            state = head.state
+            if base is not None and name in base.configurations and name not in state.configurations:
+                return state
+            expected.merged(self._stack.store, head, base, name, ABSENT)
             configuration = self._get(state, name)
             if name not in state.configurations or configuration.source != "user":
                 raise UnknownName(
@@ -564,24 +681,31 @@ class Configurations:
                 )
             return _unassigned(state, name, forget=True)
 
-        return self._change(change, "unregister", name, actor, expected_revision)
+        return self._change(change, "unregister", name, actor, expected)
 
     def _change(
         self,
-        change: Any,
+        change: Change,
         action: str,
         name: str,
         actor: str | None,
-        expected: int | None,
-        sealed: Mapping[str, SealedSecret] | None = None,
+        expected: Expected,
+        draft: _Draft | None = None,
     ) -> int:
+        """Make the next revision of what `change` makes of the head, of the newest one if another
+        process was faster. `draft` is what the configuration is to say, where that is new.
+        """
         store = self._stack.store
+
+        def mine(state: State) -> Mapping[str, Providers | Absent | None]:
+            gone = ABSENT if action == "unregister" else None
+            return {name: draft.with_kept_secrets(state) if draft else gone}
+
         until = monotonic() + _PATIENCE
         for attempt in count():
             head = store.read()
-            if expected is not None and expected != head.number:
-                raise Conflict(expected, head.number)
-            state = change(head.state, head.number + 1)
+            base = expected.base(store, head, mine) if expected.is_past(head) else None
+            state = change(head, head.number + 1, base)
             if state == head.state:
                 return head.number
             try:
@@ -591,15 +715,61 @@ class Configurations:
                     action=action,
                     subject=name,
                     actor=actor or current_actor(),
-                    sealed=sealed,
+                    sealed=draft.sealed if draft else None,
                 )
             except Conflict:
-                if expected is not None or monotonic() > until:
+                if monotonic() > until:
                     raise
                 _pause(attempt)
             else:
                 return revision.number
         raise AssertionError("unreachable")
+
+    def _restore(self, revision: Revision, actor: str | None, expected: Expected) -> RolledBack:
+        """Make the next revision of an old one's state, as it is."""
+        from stackconf.history import RolledBack, is_same
+
+        self._refuse_sealed()
+        store = self._stack.store
+        until = monotonic() + _PATIENCE
+        for attempt in count():
+            head = store.read()
+            if expected.is_past(head):
+                names = {**revision.state.configurations, **head.state.configurations}
+                mine = {name: providers_of(revision, name) for name in names}
+                raise expected.conflict(store, head, mine, mergeable=False)
+            if is_same(head.state, revision.state):
+                return RolledBack(head.number, revision.number, changed=False)
+            self._check_restored(revision)
+            try:
+                new = store.append(
+                    head.number,
+                    revision.state,
+                    action="rollback",
+                    subject=f"revision {revision.number}",
+                    actor=actor or current_actor(),
+                    restores=revision.number,
+                )
+            except Conflict:
+                if monotonic() > until:
+                    raise
+                _pause(attempt)
+            else:
+                return RolledBack(new.number, revision.number, changed=True)
+        raise AssertionError("unreachable")
+
+    def _check_restored(self, revision: Revision) -> None:
+        issues: dict[Issue, None] = {}
+        state = revision.state
+        for name in state.assigned:
+            try:
+                self._check_assigned(state.configurations[name], state, state)
+            except InvalidConfig as error:
+                found = error.issues or (Issue(str(error)),)
+                issues.update(dict.fromkeys(_of_configuration(issue, name) for issue in found))
+        if issues:
+            problem = f"revision {revision.number} was not restored: it does not fit the stack any more"
+            raise InvalidConfig(problem, tuple(issues))
 
     def _get(self, state: State, name: str) -> Configuration:
         found = state.configurations.get(name)
@@ -668,11 +838,12 @@ class _Draft:
             message = "nothing to register: it sets no user field of the stack"
             raise InvalidConfig(message, (Issue(message, code="nothing-kept"), *self._dropped))
 
-    def with_kept_secrets(self, state: State) -> dict[str, list[dict[str, Any]]]:
+    def with_kept_secrets(self, state: State, head: State | None = None) -> dict[str, list[dict[str, Any]]]:
         """What is stored. A redacted value sent back keeps what the same configuration had there, and
-        a secret given in the clear is sealed, unless it is the one that is there.
+        a secret given in the clear is sealed, unless it is the one that is there, or at the head.
         """
         before = state.configurations.get(self._name)
+        newest = None if head is None else head.configurations.get(self._name)
         stored: dict[str, list[dict[str, Any]]] = {}
         self.sealed.clear()
         for entry, values in self._kept:
@@ -684,7 +855,7 @@ class _Draft:
                 if given is not None:
                     kept = merge(_nested(path, given), kept)
             self._refuse_strangers(entry, kept, old)
-            kept = self._with_sealed(entry, kept, old)
+            kept = self._with_sealed(entry, kept, old, _config_in(newest, entry) if newest else {})
             if kept:
                 stored.setdefault(entry.api, []).append(
                     {
@@ -698,13 +869,15 @@ class _Draft:
         return stored
 
     def _with_sealed(
-        self, entry: Entry, kept: Mapping[str, Any], old: Mapping[str, Any]
+        self, entry: Entry, kept: Mapping[str, Any], *places: Mapping[str, Any]
     ) -> Mapping[str, Any]:
         """The values with a reference in place of each secret that was given in the clear."""
         vault = self._stack.secrets
         for path in self._literals.get(entry.key, ()):
-            value, there = value_at(kept, path), value_at(old, path)
-            if not vault.holds(there, value, entry.key, path):
+            value = value_at(kept, path)
+            found = (value_at(each, path) for each in places)
+            there = next((each for each in found if vault.holds(each, value, entry.key, path)), None)
+            if there is None:
                 if (entry.key, path) not in self._fresh:
                     self._fresh[entry.key, path] = vault.seal(value, entry.key, path)
                 identity, sealed = self._fresh[entry.key, path]
@@ -868,6 +1041,12 @@ def current_actor() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return "unknown"
+
+
+def _of_configuration(issue: Issue, name: str) -> Issue:
+    if "given by configuration `" in issue.message:
+        return issue
+    return evolve(issue, message=f"{issue.message}; given by configuration `{name}`")
 
 
 def _refuse_name(name: object) -> None:

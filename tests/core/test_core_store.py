@@ -89,11 +89,14 @@ def test_a_write_for_another_head_is_a_conflict_and_writes_nothing(store):
         "UPDATE revision SET actor = 'someone else'",
         "UPDATE revision SET state = '{}' WHERE number = 1",
         "DELETE FROM revision",
-        "INSERT INTO revision VALUES (7, '', '', '', '', '{}')",
-        "INSERT OR REPLACE INTO revision VALUES (1, '', '', '', '', '{}')",
+        "INSERT INTO revision VALUES (7, '', '', '', '', '{}', NULL)",
+        "INSERT OR REPLACE INTO revision VALUES (1, '', '', '', '', '{}', NULL)",
         "UPDATE document SET body = '{}'",
         "DELETE FROM document",
         "INSERT OR REPLACE INTO document SELECT digest, '{}' FROM document",
+        "UPDATE revision SET restores = 1",
+        "INSERT INTO meta VALUES ('oldest_revision', '3')",
+        "INSERT INTO revision VALUES (2, '', '', '', '', '{}', NULL)",
     ],
 )
 def test_history_cannot_be_changed_even_by_hand(store, path, statement):

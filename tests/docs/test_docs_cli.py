@@ -16,7 +16,7 @@ def commands(command: click.Command, name: str = "") -> dict[str, click.Command]
     """Every command that does something, by what is typed after `stackconf`."""
     if not isinstance(command, click.Group):
         return {name: command}
-    found: dict[str, click.Command] = {}
+    found: dict[str, click.Command] = {name: command} if name and command.invoke_without_command else {}
     context = click.Context(command)
     for each in command.list_commands(context):
         inner = command.get_command(context, each)

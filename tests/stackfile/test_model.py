@@ -289,6 +289,9 @@ class TestSettings:
             ("{sealed: '${env.SEALED:=true}'}", {}, {"sealed": True}),
             ("{sealed: '${env.SEALED:=true}'}", {"SEALED": "False"}, {"sealed": False}),
             ("{unknown_types: '${env.U:=error}'}", {"U": "skip"}, {"unknown_types": "skip"}),
+            ("{keep_revisions: 1}", {}, {"keep_revisions": 1}),
+            ("{keep_revisions: all}", {}, {"keep_revisions": "all"}),
+            ("{keep_revisions: '${env.KEEP:=50}'}", {}, {"keep_revisions": 50}),
         ],
     )
     def test_they_are_typed_also_from_the_environment(self, text, environ, value):
@@ -296,6 +299,15 @@ class TestSettings:
         assert stack.issues == ()
         assert stack.settings == value
         assert [type(item) for item in stack.settings.values()] == [type(item) for item in value.values()]
+
+    @pytest.mark.parametrize("value", ["0", "-1", "true", "1.5", "some", "[1]", "'7'", "'${env.KEEP:=0}'"])
+    def test_a_count_is_a_whole_number_from_1(self, value):
+        stack = read(GOOD + f"stackconf: {{keep_revisions: {value}}}\n")
+        assert stack.settings == {}
+        (issue,) = stack.issues
+        assert issue.code == "bad-setting"
+        assert issue.message == "`keep_revisions` must be `all` or a whole number from 1"
+        assert issue.where is not None
 
 
 class TestRealOddities:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
 
 import click
 
@@ -18,12 +19,50 @@ from stackconf.cli.waiting import waiting
 
 if TYPE_CHECKING:
     from stackconf.configurations import Source
+    from stackconf.conflicts import OnConflict
     from stackconf.plan import Plan
     from stackconf.stack import Listed, OnDropped, Registered
 
-_EXPECT = click.option(
-    "--expect-revision", metavar="N", type=click.IntRange(min=0), help="Refuse if the head is not revision N."
-)
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class Expecting(TypedDict):
+    """Which head a change is for, and what to do when another change came first."""
+
+    expected_revision: int | None
+    on_conflict: OnConflict
+
+
+def _expecting(function: _F) -> _F:
+    """The options about another change that came first; the function gets them as `expecting`."""
+
+    @wraps(function)
+    def expecting(
+        *args: Any, expect_revision: int | None, retry: bool, force: bool, **options: Any
+    ) -> object:
+        if retry and force:
+            raise click.UsageError("give --retry or --force, not both")
+        if (retry or force) and expect_revision is None:
+            option = "--retry" if retry else "--force"
+            problem = "is for when the head is not the revision that you expect"
+            raise click.UsageError(f"{option} {problem}; give --expect-revision N too")
+        on_conflict: OnConflict = "retry" if retry else "force" if force else "refuse"
+        given = Expecting(expected_revision=expect_revision, on_conflict=on_conflict)
+        return function(*args, expecting=given, **options)
+
+    decorated = click.option("--force", is_flag=True, help="Then replace what others changed.")(expecting)
+    decorated = click.option("--retry", is_flag=True, help="Then merge, unless both changed the same value.")(
+        decorated
+    )
+    return cast(
+        "_F",
+        click.option(
+            "--expect-revision",
+            metavar="N",
+            type=click.IntRange(min=0),
+            help="Refuse if the head is not revision N.",
+        )(decorated),
+    )
 
 
 @click.group("configurations", cls=Group)
@@ -44,7 +83,7 @@ def configurations() -> None:
     show_default=True,
     help="What to do about values that users may not set.",
 )
-@_EXPECT
+@_expecting
 @stack_options
 @pass_settings
 def register(
@@ -55,7 +94,7 @@ def register(
     name: str,
     no_assign: bool,
     on_dropped: str,
-    expect_revision: int | None,
+    expecting: Expecting,
 ) -> None:
     """Register a configuration and assign it, so that the next apply brings it.
 
@@ -70,7 +109,7 @@ def register(
             name,
             assign=not no_assign,
             on_dropped=cast("OnDropped", on_dropped),
-            expected_revision=expect_revision,
+            **expecting,
         )
         assigned = any(each.assigned for each in stack.configurations.list() if each.name == name)
     show_issues(settings, (*registered.warnings, *registered.dropped))
@@ -107,8 +146,10 @@ def list_(settings: Settings) -> None:
 @pass_settings
 def get(settings: Settings, name: str) -> None:
     """Print a configuration as YAML, in the form that `register` takes."""
+    from stackconf.history import shown_configuration
+
     with opened(settings, hardware=False) as stack:
-        found = stack.configurations.get(name)
+        found = shown_configuration(stack.configurations.get(name))
     if settings.json:
         from stackconf.cli.shapes import configuration_data
 
@@ -119,39 +160,39 @@ def get(settings: Settings, name: str) -> None:
 
 @configurations.command("assign", short_help="Make one count.")
 @click.argument("name", type=ConfigurationName())
-@_EXPECT
+@_expecting
 @stack_options
 @pass_settings
-def assign(settings: Settings, name: str, expect_revision: int | None) -> None:
+def assign(settings: Settings, name: str, *, expecting: Expecting) -> None:
     """Make a configuration count, above those assigned before."""
     with opened(settings) as stack, waiting(settings, "checking"):
-        revision = stack.configurations.assign(name, expected_revision=expect_revision)
+        revision = stack.configurations.assign(name, **expecting)
         made = stack.plan()
     _tell_changed(settings, name, "assigned", revision, made)
 
 
 @configurations.command("unassign", short_help="Make one no longer count.")
 @click.argument("name", type=ConfigurationName())
-@_EXPECT
+@_expecting
 @stack_options
 @pass_settings
-def unassign(settings: Settings, name: str, expect_revision: int | None) -> None:
+def unassign(settings: Settings, name: str, *, expecting: Expecting) -> None:
     """Make a configuration no longer count; it stays available."""
     with opened(settings) as stack, waiting(settings, "checking"):
-        revision = stack.configurations.unassign(name, expected_revision=expect_revision)
+        revision = stack.configurations.unassign(name, **expecting)
         made = stack.plan()
     _tell_changed(settings, name, "unassigned", revision, made)
 
 
 @configurations.command("unregister", short_help="Forget one.")
 @click.argument("name", type=ConfigurationName())
-@_EXPECT
+@_expecting
 @stack_options
 @pass_settings
-def unregister(settings: Settings, name: str, expect_revision: int | None) -> None:
+def unregister(settings: Settings, name: str, *, expecting: Expecting) -> None:
     """Forget a registered configuration."""
     with opened(settings) as stack, waiting(settings, "checking"):
-        revision = stack.configurations.unregister(name, expected_revision=expect_revision)
+        revision = stack.configurations.unregister(name, **expecting)
         made = stack.plan()
     _tell_changed(settings, name, "unregistered", revision, made)
 
@@ -182,7 +223,7 @@ def _tell_registered(settings: Settings, registered: Registered, *, assigned: bo
         for field, value in config.items():
             screen.paragraph(f"{field}: {value_text(value)}", indent="    ", hang="      ")
     if assigned:
-        _hint_apply(settings, len(registered.plan.changes))
+        hint_apply(settings, len(registered.plan.changes))
     else:
         err(settings).note("hint", f"`stackconf configurations assign {registered.name}` makes it count")
 
@@ -194,10 +235,11 @@ def _tell_changed(settings: Settings, name: str, word: str, revision: int, made:
         emit_json({"name": name, "result": word, "revision": revision, "plan": plan_data(made)})
         return
     out(settings).line(f"{word} `{name}` as revision {revision}")
-    _hint_apply(settings, len(made.changes))
+    hint_apply(settings, len(made.changes))
 
 
-def _hint_apply(settings: Settings, changes: int) -> None:
+def hint_apply(settings: Settings, changes: int) -> None:
+    """What to do next, where something would change."""
     if changes:
         text = f"{plural(changes, 'provider')} would change: see `stackconf plan`, then `stackconf apply`"
         err(settings).note("hint", text)

@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING, Any, cast
 
 from stackconf.cli.output import emit_json, err, show_issues
-from stackconf.errors import ApplyError, InvalidConfig, StackconfError, StalePlan
+from stackconf.errors import ApplyError, Conflict, InvalidConfig, StackconfError, StalePlan
 
 if TYPE_CHECKING:
     import click
@@ -63,6 +63,10 @@ def expected(error: StackconfError, settings: Settings) -> int:
     if not any(_says(issue, message) for issue in issues[:1]):
         screen.note("error", message)
     show_issues(settings, issues)
+    if isinstance(error, Conflict):
+        from stackconf.cli.told import tell_conflict
+
+        tell_conflict(screen, error)
     return ERROR
 
 
@@ -78,6 +82,10 @@ def error_data(error: StackconfError) -> dict[str, Any]:
         data["report"] = report_data(cast("Report", error.report))
     if isinstance(error, StalePlan):
         data["moved"] = [*error.moved]
+    if isinstance(error, Conflict):
+        from stackconf.cli.shapes import conflict_data
+
+        data |= conflict_data(error)
     return data
 
 

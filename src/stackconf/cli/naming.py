@@ -5,11 +5,12 @@ Completing never writes to standard error, which a shell would show in the middl
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from stackconf.cli.options import Settings
+from stackconf.cli.options import Command, Settings
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -70,3 +71,14 @@ def _configurations(settings: Settings) -> list[str]:
         return []
     with Stack.open(path, store=store_here(settings)) as stack:
         return [each.name for each in stack.configurations.list()]
+
+
+_BACK = re.compile(r"-\d{1,9}")
+
+
+class RevisionCommand(Command):
+    """A command that takes revisions: `-1` is the one before the head, and no option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does, with `-1` written out as `head-1`."""
+        return super().parse_args(ctx, [f"head{arg}" if _BACK.fullmatch(arg) else arg for arg in args])

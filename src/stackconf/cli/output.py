@@ -167,6 +167,16 @@ def value_text(value: object) -> str:
     return json.dumps(_plain(value), ensure_ascii=False, default=str)
 
 
+def local_time(at: str) -> str:
+    """A moment (UTC, ISO 8601) as the person who looks has it on the clock, with the zone."""
+    from datetime import datetime
+
+    try:
+        return datetime.fromisoformat(at).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+    except ValueError:
+        return at
+
+
 def plural(count: int, noun: str) -> str:
     """A count and its noun.
 

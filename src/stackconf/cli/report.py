@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stackconf.cli.failures import ERROR, INTERRUPTED
 from stackconf.cli.output import Screen, emit_json, err, out, visible
@@ -63,16 +63,30 @@ def _ended_gently() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def exit_code(settings: Settings, report: Report | None, lines: Lines | None = None) -> int:
-    """Show the report, or that there is none; the command's exit code."""
+def exit_code(
+    settings: Settings,
+    report: Report | None,
+    lines: Lines | None = None,
+    *,
+    around: Mapping[str, Any] | None = None,
+) -> int:
+    """Show the report, or that there is none; the command's exit code.
+
+    As JSON it stands at `report` of what is `around` it, if anything is.
+    """
     if report is None:
-        interrupted = {"error": "interrupted", "issues": []}
+        interrupted = {**(around or {}), "error": "interrupted", "issues": []}
         if lines is not None:
             lines.say({"event": "error", **interrupted})
         elif settings.json:
             emit_json(interrupted)
         return INTERRUPTED
-    tell(settings, report, lines)
+    if around is None or not settings.json:
+        tell(settings, report, lines)
+    else:
+        from stackconf.cli.shapes import report_data
+
+        emit_json({**around, "report": report_data(report)})
     for warning in report.warnings:
         err(settings).note("warning", warning)
     if report.state == "failed":

@@ -18,6 +18,9 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "hardware": ("hardware:hardware", "Show what is known about this machine."),
         "providers": ("providers:providers", "List providers and their fields."),
         "check": ("check:check", "Report everything wrong with stack files."),
+        "history": ("history:history", "List revisions and the attempts to apply them."),
+        "show": ("show:show", "Print what was registered at a revision."),
+        "diff": ("diff:diff", "Say what changed between two revisions."),
         "status": ("status:status", "Show what is wanted, what was tried, what runs."),
         "inspect": ("inspect:inspect", "Print the effective configuration."),
         "explain": ("explain:explain", "Say where each value comes from, and why."),
@@ -26,6 +29,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Change": {
         "configurations": ("configurations:configurations", "Register, list and assign configurations."),
         "secrets": ("secrets:secrets", "List secrets, make keys, encrypt with a new one."),
+        "rollback": ("rollback:rollback", "Go back to an old revision, by a new one."),
         "plan": ("plan:plan", "Show what an apply would change."),
         "apply": ("apply:apply", "Apply the configuration, all or nothing."),
         "recover": ("recover:recover", "Take back what a killed apply left behind."),

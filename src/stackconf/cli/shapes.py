@@ -10,11 +10,13 @@ from stackconf.store.base import outcome_data
 if TYPE_CHECKING:
     from stackconf.apply import Report
     from stackconf.drift import Drift, FieldDrift
+    from stackconf.errors import Conflict
     from stackconf.export.export import Exported
+    from stackconf.history import Difference, History
     from stackconf.plan import FieldChange, Plan, ProviderChange
     from stackconf.stack import Listed, Registered
     from stackconf.status import StackStatus
-    from stackconf.store.base import Configuration
+    from stackconf.store.base import Configuration, Revision, RevisionSummary
     from stackconf.store.checking import Checked
     from stackconf.store.lastgood import LastGood
     from stackconf.store.salvage import Recovered
@@ -231,6 +233,112 @@ def recovered_data(recovered: Recovered) -> dict[str, Any]:
         "lost_revisions": [*recovered.lost_revisions],
         "applied": [*recovered.applied],
     }
+
+
+def conflict_data(error: Conflict) -> dict[str, Any]:
+    """Who changed what since, against what is mine. A value that is not there is left out."""
+    return {
+        "expected": error.expected,
+        "head": error.head,
+        "since": [revision_data(each) for each in error.since],
+        "conflicts": [
+            {
+                "configuration": each.configuration,
+                "provider": each.provider,
+                "path": each.path,
+                **_there({"before": each.before, "theirs": each.theirs, "mine": each.mine}),
+                "clashes": each.clashes,
+                "revision": each.revision,
+                "actor": each.actor,
+                "at": each.at,
+                "action": each.action,
+                "subject": each.subject,
+            }
+            for each in error.conflicts
+        ],
+    }
+
+
+def revision_data(revision: Revision | RevisionSummary) -> dict[str, Any]:
+    """A revision without its state; `restores` is the one that a rollback went back to."""
+    return {
+        "revision": revision.number,
+        "at": revision.at,
+        "actor": revision.actor,
+        "action": revision.action,
+        "subject": revision.subject,
+        "restores": revision.restores,
+    }
+
+
+def shown_data(revision: Revision) -> dict[str, Any]:
+    """A revision with what is registered and assigned at it."""
+    return {
+        **revision_data(revision),
+        "assigned": list(revision.state.assigned),
+        "configurations": [configuration_data(each) for each in revision.state.configurations.values()],
+    }
+
+
+def history_data(history: History) -> dict[str, Any]:
+    """Revisions and attempts, newest first."""
+    return {
+        "oldest": history.oldest,
+        "applied": history.applied,
+        "revisions": [revision_data(each) for each in history.revisions],
+        "attempts": [
+            {
+                "attempt": each.number,
+                "revision": each.revision,
+                "state": each.state,
+                "begun_at": each.begun_at,
+                "finished_at": each.finished_at,
+                "seconds": each.seconds,
+                "actor": each.actor,
+                "provider": each.provider or None,
+                "error": each.error or None,
+                "now": each.now,
+                "took_over": each.took_over,
+            }
+            for each in history.attempts
+        ],
+    }
+
+
+def difference_data(found: Difference) -> dict[str, Any]:
+    """What changed between two revisions. A value that is not there is left out."""
+    data: dict[str, Any] = {
+        "before": found.before,
+        "after": found.after,
+        "configurations": [
+            {
+                "name": each.name,
+                "change": each.kind,
+                "assignment": each.assignment,
+                "before": each.before or None,
+                "after": each.after or None,
+                "fields": [
+                    {
+                        "provider": field.provider,
+                        "path": field.path,
+                        **_there({"before": field.before, "after": field.after}),
+                    }
+                    for field in each.fields
+                ],
+            }
+            for each in found.configurations
+        ],
+    }
+    if found.effective is not None:
+        data["effective"] = [_change_data(change) for change in found.effective]
+        data["unresolved"] = list(found.unresolved)
+    return data
+
+
+def _there(values: dict[str, object]) -> dict[str, object]:
+    from stackconf.conflicts import ABSENT
+
+    return {key: value for key, value in values.items() if value is not ABSENT}
 
 
 def configuration_data(configuration: Configuration) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from stackconf.errors import SecretError
 from stackconf.fields import labels_at
+from stackconf.redact import names_secret, redact_free
 from stackconf.resolve.layers import Data, Path, dotted
 from stackconf.stackfile.env import EnvText
 from stackconf.types import Issue
@@ -287,3 +288,22 @@ def _content(name: str) -> str:
 def _without_waiting(name: str, flags: int) -> int:
     """Open a file that may be a pipe to which nobody writes."""
     return os.open(name, flags | os.O_NONBLOCK)
+
+
+def shown(value: object, *names: str) -> object:
+    """What an overlay says, as it may be shown: references as they stand, any secret redacted.
+
+    `names` are those of the fields above the value; one of them may say that it is a secret.
+
+    >>> shown({"api_key": "${env.KEY}", "token": "abc", "url": "http://me:pw@db"})
+    {'api_key': '${env.KEY}', 'token': '********', 'url': 'http://me:********@db'}
+    """
+    name = next((each for each in names if names_secret(each)), names[-1] if names else "")
+    if is_reference(value):
+        return value
+    if isinstance(value, Mapping):
+        above = name if names_secret(name) else ""
+        return {key: shown(inner, above or str(key)) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)) and references_in(value):
+        return [shown(inner, name) for inner in value]
+    return redact_free(value, name)

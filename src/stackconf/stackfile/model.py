@@ -102,10 +102,19 @@ MAX_ID: Final = 200
 """The longest provider id; a model's name, which some use, has well under 100 characters."""
 
 SETTINGS: Final[Mapping[str, tuple[object, ...]]] = MappingProxyType(
-    {"sealed": (False, True), "secret_key_file": (), "unknown_types": ("error", "skip")}
+    {
+        "sealed": (False, True),
+        "secret_key_file": (),
+        "unknown_types": ("error", "skip"),
+        "keep_revisions": ("all",),
+    }
 )
 """The settings of the `stackconf:` section and the values each may have; none: any text."""
 
+COUNTS: Final = frozenset({"keep_revisions"})
+"""The settings that may be a whole number from 1 besides."""
+
+_LONGEST_COUNT: Final = 10
 _IN_PROVIDER: Final = re.compile(r"providers\.(?P<api>[^.\[]+)\[(?P<index>\d{1,9})\](?:\.(?P<path>.*))?")
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -436,15 +445,16 @@ class _Reader:
                 if expanded.failed:
                     continue
                 # The environment has only text: the setting's own kind says what it stands for.
-                expanded = {"true": True, "false": False}.get(expanded.lower(), str(expanded))
+                expanded = _setting_of(str(expanded), name)
             if not wanted and isinstance(expanded, str) and expanded.strip():
                 settings[name] = str(expanded)
-            elif any(
+            elif _is_count(expanded, name) or any(
                 expanded is allowed or (expanded == allowed and type(expanded) is str) for allowed in wanted
             ):
                 settings[name] = expanded
             else:
                 choice = " or ".join(f"`{str(allowed).lower()}`" for allowed in wanted) or "a path"
+                choice += " or a whole number from 1" if name in COUNTS else ""
                 self._report(f"`{name}` must be {choice}", path, code="bad-setting")
         return settings
 
@@ -832,6 +842,17 @@ def _kind(value: object) -> str:
         if isinstance(value, types):
             return name
     return f"a {type(value).__name__}"
+
+
+def _setting_of(text: str, name: str) -> object:
+    """What a text from the environment stands for as the value of a setting."""
+    if name in COUNTS and text.isascii() and text.isdecimal() and len(text) < _LONGEST_COUNT:
+        return int(text)
+    return {"true": True, "false": False}.get(text.lower(), text)
+
+
+def _is_count(value: object, name: str) -> bool:
+    return name in COUNTS and type(value) is int and value > 0
 
 
 def _short(text: str, limit: int = 60) -> str:

@@ -2,6 +2,9 @@
 
 Revisions are immutable and gapless: 1, 2, 3, … with 0 for "nothing registered yet". Each holds
 the whole state, so that reading one needs no other. A write that returned is durable.
+
+Old revisions may be pruned: from the oldest kept on there is no gap. Below it stand only those
+that are still applied, or that an open attempt is for.
 """
 
 from __future__ import annotations
@@ -51,6 +54,8 @@ class Revision:
     """One immutable step: who changed what, when (UTC, ISO 8601), and the state after it.
 
     `lost` says why its state is not known: the store was damaged and recovered. Then it is empty.
+    `at` never precedes that of the revision before it. `restores` is the revision that a rollback
+    went back to.
     """
 
     number: int
@@ -59,6 +64,27 @@ class Revision:
     action: str
     subject: str
     state: State
+    lost: str = ""
+    restores: int | None = None
+
+    @property
+    def summary(self) -> RevisionSummary:
+        """It without its state."""
+        return RevisionSummary(
+            self.number, self.at, self.actor, self.action, self.subject, self.restores, self.lost
+        )
+
+
+@frozen
+class RevisionSummary:
+    """A revision without its state, as history lists it."""
+
+    number: int
+    at: str
+    actor: str
+    action: str
+    subject: str
+    restores: int | None = None
     lost: str = ""
 
 
@@ -79,6 +105,20 @@ class Attempt:
     state: str
     actor: str
     report: Mapping[str, Any]
+
+
+@frozen
+class Pruned:
+    """How many revisions, documents and attempts went, and the oldest revision kept.
+
+    `pinned` are the revisions below that one which are kept because they are in use.
+    """
+
+    oldest: int
+    revisions: int = 0
+    documents: int = 0
+    attempts: int = 0
+    pinned: tuple[int, ...] = ()
 
 
 @frozen
@@ -169,6 +209,7 @@ class Store(Protocol):
     """The store's promises. Every method raises `StoreError` when the store fails."""
 
     guard: Guard | None
+    keep: int | None
     """Set by whoever has the keys."""
 
     def head(self) -> int:
@@ -176,8 +217,8 @@ class Store(Protocol):
         ...
 
     def read(self, revision: int | None = None) -> Revision:
-        """A revision, the head by default. Raises `UnknownName` for one that does not exist, and
-        `RevisionLost` for one whose state is not known any more.
+        """A revision, the head by default. Raises `UnknownName` for one that does not exist, or was
+        pruned, and `RevisionLost` for one whose state is not known any more.
         """
         ...
 
@@ -190,8 +231,9 @@ class Store(Protocol):
         subject: str,
         actor: str,
         sealed: Mapping[str, SealedSecret] | None = None,
+        restores: int | None = None,
     ) -> Revision:
-        """Make the next revision. Raises `Conflict` when the head is not `expected`.
+        """Make the next revision, and prune. Raises `Conflict` when the head is not `expected`.
 
         `sealed` are the secrets, by id, to which it is the first to refer. With the first of all
         the store's digest key is sealed as well, by the guard.
@@ -213,7 +255,23 @@ class Store(Protocol):
         ...
 
     def follow(self, from_revision: int) -> Iterator[Revision]:
-        """Every revision after a number, oldest first, up to the head of now; lost ones too."""
+        """Every revision kept after a number, oldest first, up to the head of now; lost ones too."""
+        ...
+
+    def oldest(self) -> int:
+        """The oldest revision kept, from which on there is no gap; 1 where none was pruned."""
+        ...
+
+    def revisions(self, limit: int | None = None) -> Sequence[RevisionSummary]:
+        """Every revision kept, newest first, at most `limit` of them."""
+        ...
+
+    def prune(self, keep: int) -> Pruned:
+        """Forget all but the newest `keep` revisions and attempts, in one step.
+
+        Never forgotten: the head, a revision that is applied to a provider, and one that an open
+        attempt is for. What no revision says any more is deleted with them.
+        """
         ...
 
     def view(self) -> View:
@@ -256,8 +314,8 @@ class Store(Protocol):
         """What is applied, by provider key; see `View.applied`."""
         ...
 
-    def attempts(self) -> Sequence[Attempt]:
-        """Every attempt, newest first."""
+    def attempts(self, limit: int | None = None) -> Sequence[Attempt]:
+        """Every attempt kept, newest first, at most `limit` of them."""
         ...
 
     def status(self) -> Mapping[str, Status]:

@@ -13,7 +13,7 @@ from attrs import evolve, frozen
 
 from stackconf.errors import StoreDamaged, StoreError
 from stackconf.store.lastgood import behind_file, lastgood_path, read_lastgood
-from stackconf.store.pieces import Row, has_digest_key, is_right, lost_documents, tables
+from stackconf.store.pieces import Row, has_digest_key, is_right, lost_documents, oldest_revision, tables
 from stackconf.store.sqlite import (
     APPLICATION_ID,
     SCHEMA_VERSION,
@@ -134,7 +134,8 @@ class _Look:
         counts = {name: self._rows(name) for name in tables()}
         numbers = sorted(row["number"] for row in counts["revision"])
         head = numbers[-1] if numbers else 0
-        for number in sorted({*range(1, head + 1)} - {*numbers})[:_TOLD]:
+        oldest = oldest_revision(counts["meta"])
+        for number in sorted({*range(oldest, head + 1)} - {*numbers})[:_TOLD]:
             self._say(f"is damaged: revision {number} is missing or cannot be read")
         used, lost = self._used(counts["revision"])
         digests = {row["digest"] for row in counts["document"]}

@@ -198,7 +198,7 @@ def is_right(table: Table, row: Row) -> bool:
     """Whether a row is what a stackconf writes, as far as types, digests and JSON tell."""
     kinds: dict[str, Any] = {"INTEGER": int, "TEXT": str, "BLOB": (bytes, str)}
     for column, value in row.items():
-        nullable = column == "finished_at"
+        nullable = column in {"finished_at", "restores"}
         if not isinstance(value, kinds.get(table.columns[column], object)) and not (
             nullable and value is None
         ):
@@ -225,6 +225,11 @@ def lost_documents(meta: Iterable[Row]) -> set[str]:
     return {
         digest for row in meta if row["key"] == LOST_DOCUMENTS for digest in row["value"].decode().split()
     }
+
+
+def oldest_revision(meta: Iterable[Row]) -> int:
+    """The revision from which on none was pruned."""
+    return next((int(row["value"]) for row in meta if row["key"] == "oldest_revision"), 1)
 
 
 LOST_DOCUMENTS = "lost-documents"

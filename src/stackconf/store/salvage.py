@@ -33,6 +33,7 @@ from stackconf.store.pieces import (
     has_digest_key,
     has_tables,
     is_of_another_program,
+    oldest_revision,
     read_pieces,
     tables,
     with_header,
@@ -133,7 +134,7 @@ class _Rebuilt:
         self.lost_revisions: list[int] = []
         self._from_file = False
         self.revisions = self._revisions()
-        self.head = len(self.revisions)
+        self.head = self.revisions[-1]["number"] if self.revisions else 0
         self.attempts = self._attempts()
         self.applied = self._applied()
         gone = sorted(self._lost_documents())
@@ -161,9 +162,9 @@ class _Rebuilt:
     def told(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """What was kept, and what was lost, in lines."""
         pieces = self._pieces
-        read = self.head - len(self.lost_revisions) - (1 if self._continues else 0)
+        there = len(self.revisions) - (1 if self._continues else 0)
         kept = [
-            f"{read} of {self.head - (1 if self._continues else 0)} revisions",
+            f"{there - len(self.lost_revisions)} of {there} revisions",
             _count(len(pieces.of("document")), "document"),
             _count(len(pieces.of("attempt")), "attempt"),
             f"what is applied to {_count(len(self.applied), 'provider')}" + _FROM_FILE * self._from_file,
@@ -200,8 +201,11 @@ class _Rebuilt:
         top = max([*found, self._kept.head if self._kept else 0], default=0)
         doubtful = self._pieces.doubtful
         top += top + 1 in doubtful
+        oldest = oldest_revision(self._pieces.of("meta").values())
         rows = []
         for number in range(1, top + 1):
+            if number < oldest and number not in found:
+                continue  # pruned
             if number not in found:
                 self.lost_revisions.append(number)
             rows.append(found.get(number) or self._placeholder(number))

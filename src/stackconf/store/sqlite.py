@@ -1,7 +1,8 @@
 """The embedded store: one SQLite file, WAL, every commit synced before it returns.
 
 The tables guard themselves: a trigger refuses to change or delete a revision, and another refuses
-a number that is not the next. A file that does not exist reads as an empty store and is created
+a number that is not the next. Only `prune` deletes, and only below the oldest revision that it has
+written down before, and never one in use. A file that does not exist reads as an empty store and is created
 by the first write.
 """
 
@@ -12,7 +13,7 @@ import json
 import os
 import secrets
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,12 +36,15 @@ from stackconf.store.base import (
     Holder,
     JournalStep,
     OpenAttempt,
+    Pruned,
     Revision,
+    RevisionSummary,
     State,
     Status,
     View,
     outcome_data,
 )
+from stackconf.store.retention import pruned
 from stackconf.store.trouble import Unreadable, decoding, refuse_torn, store_error
 from stackconf.types import Provider
 
@@ -99,9 +103,40 @@ CREATE INDEX open_attempt ON attempt (number) WHERE finished_at IS NULL;
 CREATE TABLE secret (
     id TEXT PRIMARY KEY, token BLOB NOT NULL, key TEXT NOT NULL, at TEXT NOT NULL
 ) WITHOUT ROWID;
+ALTER TABLE revision ADD COLUMN restores INTEGER;
+CREATE VIEW retention AS SELECT
+    COALESCE((SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'oldest_revision'), 1) AS oldest,
+    EXISTS (SELECT 1 FROM meta WHERE key = 'pruning') AS pruning;
+CREATE VIEW pinned AS
+    SELECT revision AS number FROM applied UNION SELECT revision FROM attempt WHERE finished_at IS NULL;
+CREATE TRIGGER oldest_is_new BEFORE INSERT ON meta
+WHEN NEW.key = 'oldest_revision' AND (EXISTS (SELECT 1 FROM meta WHERE key = NEW.key)
+    OR CAST(NEW.value AS INTEGER) > (SELECT MAX(number) FROM revision))
+BEGIN SELECT RAISE(ABORT, 'the oldest revision kept never goes back, nor beyond the head'); END;
+CREATE TRIGGER oldest_only_grows BEFORE UPDATE ON meta
+WHEN OLD.key = 'oldest_revision' AND (NEW.key <> OLD.key
+    OR CAST(NEW.value AS INTEGER) < CAST(OLD.value AS INTEGER)
+    OR CAST(NEW.value AS INTEGER) > (SELECT MAX(number) FROM revision))
+BEGIN SELECT RAISE(ABORT, 'the oldest revision kept never goes back, nor beyond the head'); END;
+CREATE TRIGGER oldest_stays BEFORE DELETE ON meta WHEN OLD.key = 'oldest_revision'
+BEGIN SELECT RAISE(ABORT, 'the oldest revision kept is never forgotten'); END;
+DROP TRIGGER revision_is_next;
+CREATE TRIGGER revision_is_next BEFORE INSERT ON revision
+WHEN NEW.number <= (SELECT COALESCE(MAX(number), 0) FROM revision)
+    OR NEW.number > MAX((SELECT COALESCE(MAX(number), 0) + 1 FROM revision), (SELECT oldest FROM retention))
+BEGIN SELECT RAISE(ABORT, 'a revision must be the next number'); END;
+DROP TRIGGER revision_stays;
+CREATE TRIGGER revision_stays BEFORE DELETE ON revision
+WHEN NOT (SELECT pruning FROM retention) OR OLD.number >= (SELECT oldest FROM retention)
+    OR OLD.number IN (SELECT number FROM pinned)
+BEGIN SELECT RAISE(ABORT, 'a revision is never deleted'); END;
+DROP TRIGGER document_stays;
+CREATE TRIGGER document_stays BEFORE DELETE ON document WHEN NOT (SELECT pruning FROM retention)
+BEGIN SELECT RAISE(ABORT, 'a document is never deleted'); END;
 """
-"""The journal: what an open attempt is to do, and how many of its steps have begun. And the sealed
-secrets, to which documents refer by id, so that a new key changes no document.
+"""The journal: what an open attempt is to do, and how many of its steps have begun. The sealed
+secrets, to which documents refer by id, so that a new key changes no document. And history: what a
+rollback went back to, the oldest revision kept, and that nothing but `prune` deletes.
 """
 
 _SCHEMAS = (_SCHEMA_1, _SCHEMA_2)
@@ -123,11 +158,21 @@ def _begin_anew() -> None:
 os.register_at_fork(after_in_child=_begin_anew)
 
 
-class SqliteStore:
-    """A store in one file. May be used from several threads and several processes."""
+def _utc() -> datetime:
+    return datetime.now(UTC)
 
-    def __init__(self, path: str | Path) -> None:
+
+class SqliteStore:
+    """A store in one file. May be used from several threads and several processes.
+
+    `clock` says what time it is, with its zone. Should it go back, a revision still never precedes
+    the one before it. `keep` is how many revisions and attempts are kept, `None` for all.
+    """
+
+    def __init__(self, path: str | Path, *, clock: Callable[[], datetime] = _utc) -> None:
         self.path = Path(path)
+        self.keep: int | None = None
+        self._clock = clock
         self._lock = RLock()
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
@@ -160,6 +205,8 @@ class SqliteStore:
             row = None if db is None else db.execute(_SELECT_REVISION, (number,)).fetchone()
             if db is None or row is None:
                 head = self.head()
+                if 0 < number < (oldest := _oldest(db)):
+                    raise UnknownName(f"revision {number} was pruned; the oldest kept is {oldest}")
                 if 0 < number <= head:
                     raise Unreadable(f"is damaged: revision {number} is missing")
                 raise UnknownName(f"no revision {number}; the newest is {head}")
@@ -174,19 +221,23 @@ class SqliteStore:
         subject: str,
         actor: str,
         sealed: Mapping[str, SealedSecret] | None = None,
+        restores: int | None = None,
     ) -> Revision:
         """Make the next revision, together with the secrets that it is the first to refer to."""
         with self._writing() as db:
-            head = _head(db)
+            head, before = db.execute("SELECT COALESCE(MAX(number), 0), at FROM revision").fetchone()
             if head != expected:
                 raise Conflict(expected, head)
-            revision = Revision(head + 1, _now(), actor, action, subject, state)
+            at = max(self._now(), before or "")  # a clock that went back puts nothing before its cause
+            revision = Revision(head + 1, at, actor, action, subject, state, restores=restores)
             body = json.dumps({"configurations": _stored(db, state), "assigned": state.assigned})
-            body = with_check((revision.number, revision.at, actor, action, subject), body)
+            body = with_check((revision.number, at, actor, action, subject), body)
             db.execute(
-                "INSERT INTO revision VALUES (?, ?, ?, ?, ?, ?)",
-                (revision.number, revision.at, actor, action, subject, body),
+                "INSERT INTO revision VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (revision.number, at, actor, action, subject, body, restores),
             )
+            if self.keep is not None:
+                pruned(db, self.keep)
             wrapped = bool(sealed) and self._wrap_digest_key(db)
             _insert_sealed(db, sealed or {}, revision.at)
         if wrapped:
@@ -212,7 +263,7 @@ class SqliteStore:
             after = change(before, _referred(db))
             db.executemany("DELETE FROM secret WHERE id = ?", [(each,) for each in before.keys() - after])
             changed = {key: each for key, each in after.items() if before.get(key) != each}
-            _insert_sealed(db, changed, _now())
+            _insert_sealed(db, changed, self._now())
             if DIGEST_KEY in before and DIGEST_KEY not in after:
                 self._digest_key = secrets.token_bytes(32)
                 db.execute("INSERT INTO meta VALUES ('digest-key', ?)", (self._digest_key,))
@@ -225,7 +276,7 @@ class SqliteStore:
         row = db.execute(_SELECT_DIGEST_KEY).fetchone()
         if row is None or self.guard is None:
             return False
-        _insert_sealed(db, {DIGEST_KEY: self.guard.wrap(bytes(row[0]))}, _now())
+        _insert_sealed(db, {DIGEST_KEY: self.guard.wrap(bytes(row[0]))}, self._now())
         db.execute("INSERT OR IGNORE INTO meta VALUES ('store-id', ?)", (_named_after(bytes(row[0])),))
         db.execute("DELETE FROM meta WHERE key = 'digest-key'")
         return True
@@ -237,9 +288,46 @@ class SqliteStore:
                 db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def follow(self, from_revision: int) -> Iterator[Revision]:
-        """Every revision after a number, oldest first, up to the head of now."""
-        for number in range(from_revision + 1, self.head() + 1):
+        """Every revision kept after a number, oldest first, up to the head of now."""
+        for number in range(max(from_revision + 1, self.oldest()), self.head() + 1):
             yield self._read(number)
+
+    def oldest(self) -> int:
+        """The oldest revision kept, from which on there is no gap."""
+        with self._reading() as db:
+            return _oldest(db)
+
+    def revisions(self, limit: int | None = None) -> Sequence[RevisionSummary]:
+        """Every revision kept, newest first."""
+        with self._reading() as db:
+            if db is None:
+                return []
+            rows = db.execute(
+                "SELECT number, at, actor, action, subject, restores,"
+                " CASE WHEN instr(substr(state, 1, 60), '\"lost\":') THEN state END FROM revision"
+                " ORDER BY number DESC LIMIT ?",
+                (-1 if limit is None else limit,),
+            )
+            return [
+                RevisionSummary(
+                    number,
+                    at,
+                    actor,
+                    action,
+                    subject,
+                    restores,
+                    _lost((number, at, actor, action, subject), state),
+                )
+                for number, at, actor, action, subject, restores, state in rows
+            ]
+
+    def prune(self, keep: int) -> Pruned:
+        """Forget all but the newest revisions and attempts."""
+        with self._reading() as db:
+            if db is None:
+                return Pruned(1)
+        with self._writing() as db:
+            return pruned(db, keep)
 
     def view(self) -> View:
         """The head revision, what is applied and the open attempt, all of one moment."""
@@ -278,7 +366,7 @@ class SqliteStore:
 
     def begin(self, revision: int, actor: str, steps: Sequence[JournalStep]) -> int:
         """Write down an attempt and its targets before anything is touched; its number."""
-        now = _now()
+        now = self._now()
         with self._writing() as db:
             _end_cut_off(db, now)
             cursor = db.execute(
@@ -291,6 +379,8 @@ class SqliteStore:
                 named = (step.provider.api, step.provider.provider_id, step.provider.provider_type)
                 row = (number, position, *named, step.kind, json.dumps(step.target))
                 db.execute("INSERT INTO step VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+            if self.keep is not None:
+                pruned(db, self.keep)
             return number
 
     def touch(self, attempt: int, position: int) -> None:
@@ -307,7 +397,7 @@ class SqliteStore:
         self, attempt: int, report: Report, applied: Mapping[str, AppliedRecord], left: Sequence[str]
     ) -> None:
         """Write down how an attempt ended, in one transaction."""
-        now = _now()
+        now = self._now()
         outcomes = [outcome_data(outcome) for outcome in report.outcomes]
         with self._writing() as db:
             db.execute(
@@ -336,14 +426,15 @@ class SqliteStore:
         with self._reading() as db:
             return {} if db is None else _applied(db, open_attempt(db))
 
-    def attempts(self) -> Sequence[Attempt]:
-        """Every attempt, newest first."""
+    def attempts(self, limit: int | None = None) -> Sequence[Attempt]:
+        """Every attempt kept, newest first."""
         with self._reading() as db:
             if db is None:
                 return []
             rows = db.execute(
                 "SELECT number, revision, begun_at, finished_at, state, actor, report FROM attempt"
-                " ORDER BY number DESC"
+                " ORDER BY number DESC LIMIT ?",
+                (-1 if limit is None else limit,),
             )
             return [_attempt(row) for row in rows]
 
@@ -416,6 +507,10 @@ class SqliteStore:
             yield
         except (OSError, sqlite3.Error, ValueError, Unreadable) as error:
             raise store_error(self.path, error, waited=busy_seconds()) from error
+
+    def _now(self) -> str:
+        now = self._clock().astimezone(UTC).isoformat(timespec="milliseconds")
+        return now.replace("+00:00", "Z")
 
     def _connected(self, *, create: bool) -> sqlite3.Connection | None:
         if self._connection is not None and _identity(self.path) != self._identity:
@@ -538,7 +633,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 _SELECT_STORE_ID = "SELECT value FROM meta WHERE key = 'store-id'"
 _SELECT_DIGEST_KEY = "SELECT value FROM meta WHERE key = 'digest-key'"
-_SELECT_REVISION = "SELECT number, at, actor, action, subject, state FROM revision WHERE number = ?"
+_SELECT_REVISION = "SELECT number, at, actor, action, subject, state, restores FROM revision WHERE number = ?"
 
 
 def _prepare_folder(folder: Path) -> None:
@@ -560,6 +655,14 @@ def _statements(script: str) -> Iterator[str]:
 
 def _head(db: sqlite3.Connection) -> int:
     return int(db.execute("SELECT COALESCE(MAX(number), 0) FROM revision").fetchone()[0])
+
+
+def _oldest(db: sqlite3.Connection | None) -> int:
+    return 1 if db is None else int(db.execute("SELECT oldest FROM retention").fetchone()[0])
+
+
+def _lost(head: Sequence[Any], state: str | None) -> str:
+    return "" if state is None else str(stored_state(head, state).get("lost", ""))
 
 
 def _attempt(row: tuple[Any, ...]) -> Attempt:
@@ -643,10 +746,10 @@ def digest_of(body: str) -> str:
 
 
 def _revision(db: sqlite3.Connection, row: tuple[Any, ...]) -> Revision:
-    number, at, actor, action, subject, body = row
+    number, at, actor, action, subject, body, restores = row
     stored = stored_state(row[:5], body)
     if "lost" in stored:
-        return Revision(number, at, actor, action, subject, State(), stored["lost"])
+        return Revision(number, at, actor, action, subject, State(), stored["lost"], restores)
     configurations = {}
     for name, kept in stored["configurations"].items():
         digest = kept["digest"]
@@ -655,7 +758,8 @@ def _revision(db: sqlite3.Connection, row: tuple[Any, ...]) -> Revision:
         configurations[name] = Configuration(
             name, providers, kept["source"], kept["revision"], problem, digest
         )
-    return Revision(number, at, actor, action, subject, State(configurations, tuple(stored["assigned"])))
+    state = State(configurations, tuple(stored["assigned"]))
+    return Revision(number, at, actor, action, subject, state, restores=restores)
 
 
 def _known(revision: Revision) -> Revision:
@@ -772,7 +876,3 @@ def _referred(db: sqlite3.Connection) -> frozenset[str]:
     for (body,) in db.execute("SELECT body FROM document"):
         found.update(sealed_ids(body))
     return frozenset(found)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
