@@ -13,9 +13,14 @@ from pydantic import BaseModel, Field, SecretStr
 from stackconf import Applied, ApplyError, InvalidConfig, Sealed, StackconfError, UnknownName, user_field
 from stackconf.apply import Report
 from stackconf.conflicts import ABSENT, FieldDiff
+from stackconf.errors import StoreDamaged
 from stackconf.history import number_of
+from stackconf.plan import AppliedRecord
 from stackconf.store.base import Configuration, State
+from stackconf.store.checking import check
+from stackconf.store.salvage import recover
 from stackconf.store.sqlite import _SCHEMA_1, APPLICATION_ID, SqliteStore
+from stackconf.types import Provider
 
 
 class Config(BaseModel):
@@ -463,4 +468,38 @@ def test_a_store_of_the_first_version_is_read_and_goes_on(tmp_path):
     store.keep = 2
     assert append(store, 3, says(("a", {})), restores=1).restores == 1
     assert (store.oldest(), store.read().restores) == (3, 1)
+    store.close()
+
+
+# A damaged one
+
+
+def test_a_pruned_store_is_sound_and_is_recovered_with_what_it_kept(tmp_path):
+    path = tmp_path / "store.sqlite3"
+    store = SqliteStore(path)
+    provider = Provider("inference", "acme", "t")
+    for number in range(6):
+        append(store, number, says(("a", {"n": number}), assigned=("a",)))
+        if number == 1:
+            with store.applying("me"):
+                attempt = store.begin(2, "me", [])
+                report = Report("applied", (), 2, attempt)
+                store.finish(attempt, report, {provider.key: AppliedRecord(provider, 2, {"n": 1})}, [])
+    assert store.prune(2).pinned == (2,)
+    store.close()
+    assert check(path).problems == ()
+    data = bytearray(path.read_bytes())
+    data[68:72] = b"\0\0\0\7"  # the mark in the header: another program's
+    path.write_bytes(data)
+    with pytest.raises(StoreDamaged):
+        store.head()
+    store.close()
+    found = recover(path, actor="me")
+    assert (found.head, found.lost_revisions) == (6, ())
+    assert check(path).problems == ()
+    assert [each.number for each in store.revisions()] == [6, 5, 2]
+    assert (store.oldest(), [each.number for each in store.follow(0)]) == (5, [5, 6])
+    with pytest.raises(UnknownName, match="revision 3 was pruned; the oldest kept is 5"):
+        store.read(3)
+    assert append(store, 6, says(("a", {"n": 9}))).number == 7
     store.close()
