@@ -26,6 +26,7 @@ from pydantic import BaseModel
 from stackconf import Applied, ApplyBusy, ApplyError, Conflict, ProviderType, Stack, hookimpl, user_field
 from stackconf.registry.metadata import DisabledPlugins
 from stackconf.registry.registry import Registry
+from stackconf.store import lock
 from stackconf.store.sqlite import SqliteStore
 from stackconf.testing import machine
 
@@ -39,6 +40,7 @@ PHASES = (
     "register",
     "append",
     "apply",
+    "waiting for the lock",
     "begin",
     "touch",
     "apply_config",
@@ -180,7 +182,8 @@ class Child:
 
     def work(self) -> None:
         for method in ("append", "begin", "touch", "undo", "finish", "view", "read"):
-            self._marked(method)
+            self._marked(SqliteStore, method, method)
+        self._marked(lock, "_acquire", "waiting for the lock")
         act = {"registrar": self.register, "applier": self.apply, "reader": self.read}[self.role]
         with self.mark("open"):
             stack = opened(self.folder, self.mark, self.luck)
@@ -188,14 +191,14 @@ class Child:
             act(stack)
         stack.close()
 
-    def _marked(self, method: str) -> None:
-        original = getattr(SqliteStore, method)
+    def _marked(self, place: object, name: str, phase: str) -> None:
+        original = getattr(place, name)
 
         def wrapped(*args: Any, **options: Any) -> Any:
-            with self.mark(method):
+            with self.mark(phase):
                 return original(*args, **options)
 
-        setattr(SqliteStore, method, wrapped)
+        setattr(place, name, wrapped)
 
     def register(self, stack: Stack) -> None:
         keys = stack.manager.provider_keys()
