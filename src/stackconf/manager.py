@@ -193,6 +193,12 @@ class Manager:
         """Whether providers of unknown types are left alone."""
         return self._skip_unknown
 
+    def on(self, hardware: Hardware) -> Manager:
+        """The same stack and plugins on another machine."""
+        other = Manager(self.stack, self.registry, hardware=hardware, skip_unknown=self._skip_unknown)
+        other.opener = self.opener
+        return other
+
     def provider(self, key: str) -> Provider | None:
         """The stack's provider of that key, or `None`."""
         entry = self._entries.get(key)

@@ -45,6 +45,7 @@ from stackconf.vault import Vault
 
 if TYPE_CHECKING:
     from stackconf.apply import Observer, Report
+    from stackconf.comparison import Comparison
     from stackconf.drift import Drift
     from stackconf.errors import PluginLoadError
     from stackconf.events import Event, Run
@@ -300,6 +301,16 @@ class Stack:
         from stackconf.drift import find_drift
 
         return find_drift(self.manager, self.store)
+
+    def compare(self, machines: Mapping[str, Hardware]) -> Comparison:
+        """The effective configuration on several machines side by side, under the assigned
+        configurations. `machines` has a name for each. Changes nothing, and looks at no machine.
+
+        Raises `InvalidConfig` when there is no machine.
+        """
+        from stackconf.comparison import compare
+
+        return compare(self.manager, self.store, machines)
 
     def apply_events(
         self,

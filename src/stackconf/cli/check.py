@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from stackconf.cli.machines import one_machine
 from stackconf.cli.opening import open_registry, stack_path, start_discovery, warn_of_plugins
 from stackconf.cli.options import Command, Settings, pass_settings, stack_options
 from stackconf.cli.output import emit_json, out, plural, show_issues
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 _LEVELS = (("error", "error"), ("warning", "warning"), ("ignored", "value ignored"))
 
 
-@click.command("check", cls=Command)
+@click.command("check", cls=Command, takes_hardware=True)
 @click.argument("files", nargs=-1, metavar="[FILE]...", type=click.Path())
 @stack_options
 @pass_settings
@@ -34,13 +35,14 @@ def check(settings: Settings, files: tuple[str, ...]) -> int:
     is an error. Nothing is applied and nothing is stored.
     """
     paths = [Path(file) for file in files] or [stack_path(settings)]
+    on = one_machine(settings)
     registry = open_registry(settings)
-    pending = start_discovery(registry)
+    hardware = on.hardware if on else start_discovery(registry).result
     checked = []
     with waiting(settings, "checking") as line:
         for path in paths:
             line.say(f"checking {path}")
-            checked.append((path, *_checked(path, settings, registry, pending.result)))
+            checked.append((path, *_checked(path, settings, registry, hardware)))
     wrong = any(issue.level == "error" for _, _, issues in checked for issue in issues)
     if settings.json:
         from stackconf.cli.shapes import issues_data
@@ -48,6 +50,7 @@ def check(settings: Settings, files: tuple[str, ...]) -> int:
         emit_json(
             {
                 "valid": not wrong,
+                **({"hardware": on.data()} if on else {}),
                 "files": [
                     {
                         "file": str(path),
@@ -60,6 +63,8 @@ def check(settings: Settings, files: tuple[str, ...]) -> int:
             }
         )
     else:
+        if on:
+            out(settings).line(f"hardware: {on}", "dim")
         for path, providers, issues in checked:
             show_issues(settings, issues)
             out(settings).line(f"{path}: {_verdict(providers, issues)}")
@@ -68,7 +73,7 @@ def check(settings: Settings, files: tuple[str, ...]) -> int:
 
 
 def _checked(
-    path: Path, settings: Settings, registry: Registry, hardware: Callable[[], Hardware]
+    path: Path, settings: Settings, registry: Registry, hardware: Hardware | Callable[[], Hardware]
 ) -> tuple[int | None, tuple[Issue, ...]]:
     """How many providers a file has, `None` if it cannot be read, and all its issues."""
     from stackconf.manager import Manager

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stackconf.cli.machines import Given, one_machine
 from stackconf.cli.naming import ProviderName
 from stackconf.cli.opening import opened
 from stackconf.cli.options import Command, Settings, pass_settings, stack_options
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from stackconf.types import Issue, Origin, Provider
 
 
-@click.command("explain", cls=Command)
+@click.command("explain", cls=Command, takes_hardware=True)
 @click.argument("provider", type=ProviderName())
 @click.argument("field", required=False)
 @stack_options
@@ -28,15 +29,18 @@ def explain(settings: Settings, provider: str, field: str | None) -> int:
     PROVIDER is `api/provider_id`, or a provider_id that only one api has. Layers, low to high:
     class, hardware, stack, overlay. With -v the class defaults are told one by one.
     """
-    with opened(settings) as stack, waiting(settings, "resolving"):
+    on = one_machine(settings)
+    with opened(settings, on=on) as stack, waiting(settings, "resolving"):
         key = stack.key_of(provider)
         found = stack.explain(key, field)
         resolved = stack.resolution.providers[key].provider
         issues = [issue for issue in stack.issues if issue.level == "error" or issue.provider == key]
     if settings.json:
-        _emit(resolved, found, issues)
+        _emit(resolved, found, issues, on)
     else:
         screen = out(settings)
+        if on:
+            screen.line(f"hardware: {on}", "dim")
         screen.line(f"{key} ({resolved.provider_type})", "bold")
         _Explanation(screen).show(found, condensed=field is None and not settings.verbose)
     return int(show_issues(settings, issues))
@@ -87,7 +91,7 @@ class _Explanation:
             self._screen.paragraph(value_text(origin.value), indent=start, hang=" " * 10)
 
 
-def _emit(provider: Provider, found: Iterable[Origin], issues: Sequence[Issue]) -> None:
+def _emit(provider: Provider, found: Iterable[Origin], issues: Sequence[Issue], on: Given | None) -> None:
     from stackconf.cli.shapes import issues_data, origin_data
 
     data: dict[str, Any] = {
@@ -96,4 +100,4 @@ def _emit(provider: Provider, found: Iterable[Origin], issues: Sequence[Issue]) 
         "fields": [origin_data(origin) for origin in found],
         "issues": issues_data(issues),
     }
-    emit_json(data)
+    emit_json({**data, **({"hardware": on.data()} if on else {})})

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from stackconf.cli.machines import one_machine
 from stackconf.cli.opening import open_registry, start_discovery, warn_of_plugins
-from stackconf.cli.options import Command, Settings, pass_settings, plugin_options
+from stackconf.cli.options import Command, Settings, hardware_options, pass_settings
 from stackconf.cli.output import Screen, emit_json, out, plural
 from stackconf.cli.waiting import waiting
 
@@ -20,25 +21,45 @@ _LABEL = 18
 _GIB = 1024**3
 
 
-@click.command("hardware", cls=Command)
-@plugin_options
+@click.command("hardware", cls=Command, takes_hardware=True)
+@click.option("--catalogue", "cards", is_flag=True, help="List the cards whose figures are known instead.")
+@hardware_options
 @pass_settings
-def hardware(settings: Settings) -> None:
+def hardware(settings: Settings, *, cards: bool) -> None:
     """Show what is known about this machine: processors, memory, accelerators.
 
     Beside what the host has stands what this process may use, and which limit decides that. What
     is unknown is said to be unknown, and why. Nothing is changed.
+
+    With --json it is a snapshot: `--hardware FILE` of other commands reads it, on any machine.
     """
+    if cards:
+        from stackconf.cli.cards import show
+
+        show(settings)
+        return
+    on = one_machine(settings)
+    if on:
+        _show(settings, on.hardware, str(on))
+        return
     registry = open_registry(settings)
     with waiting(settings, "looking at this machine"):
         found = start_discovery(registry).result()
+    _show(settings, found, "")
+    warn_of_plugins(settings, registry)
+
+
+def _show(settings: Settings, found: Hardware, source: str) -> None:
     if settings.json:
         from stackconf.hardware.codec import to_dict
+        from stackconf.hardware.snapshot import recorded
 
-        emit_json(to_dict(found))
-    else:
-        _Picture(out(settings)).draw(found)
-    warn_of_plugins(settings, registry)
+        emit_json(to_dict(recorded(found)))
+        return
+    if source:
+        out(settings).line(f"hardware: {source}", "dim")
+        out(settings).line()
+    _Picture(out(settings)).draw(found)
 
 
 class _Picture:
@@ -111,6 +132,13 @@ class _Picture:
     def _cards(self, cards: Sequence[Accelerator]) -> None:
         head = ("card", "memory", "free", "capability", "runtime", "visible", "address", "uuid")
         self._screen.table(head, list(_card_rows(cards)), indent="  ")
+        nominals = {card.nominal.slug: card.nominal for card in cards if card.nominal is not None}
+        if nominals:
+            from stackconf.cli.cards import figures_text
+
+            self._screen.line("  of the models, from the catalogue", "dim")
+            for slug, nominal in nominals.items():
+                self._fact(slug, figures_text(nominal))
 
     def _heading(self, text: str) -> None:
         self._screen.line()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import click
 
+from stackconf.cli.machines import one_machine
 from stackconf.cli.opening import opened, store_file
 from stackconf.cli.options import Command, Settings, pass_settings, stack_options
-from stackconf.cli.output import emit_json, emit_yaml, err, show_issues
+from stackconf.cli.output import emit_json, emit_yaml, err, out, show_issues
 from stackconf.cli.waiting import waiting
 
 
-@click.command("inspect", cls=Command, short_help="Print the effective configuration.")
+@click.command("inspect", cls=Command, takes_hardware=True, short_help="Print the effective configuration.")
 @click.option("--all", "whole", is_flag=True, help="Every field, not only those that users may set.")
 @click.option("--applied", is_flag=True, help="What is applied, even where the stack file cannot be read.")
 @stack_options
@@ -25,15 +26,21 @@ def inspect(settings: Settings, *, whole: bool, applied: bool) -> int:
     from the file that each apply leaves beside it. That needs neither the stack file nor a plugin.
     """
     if applied:
+        if settings.hardware:
+            raise click.UsageError("--applied is about this machine, --hardware about another")
         return _applied(settings)
-    with opened(settings) as stack, waiting(settings, "resolving"):
+    on = one_machine(settings)
+    with opened(settings, on=on) as stack, waiting(settings, "resolving"):
         data = stack.effective() if whole else stack.configurations.inspect()
         issues = stack.issues
     if settings.json:
         from stackconf.cli.shapes import issues_data
 
-        emit_json({**data, "issues": issues_data(issues)} if issues else data)
+        issue_part = {"issues": issues_data(issues)} if issues else {}
+        emit_json({**data, **issue_part, **({"hardware": on.data()} if on else {})})
     else:
+        if on:
+            out(settings).line(f"# hardware: {on}")
         emit_yaml(data)
     return int(show_issues(settings, issues))
 

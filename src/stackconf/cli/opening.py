@@ -15,6 +15,7 @@ from stackconf.cli.waiting import waiting
 from stackconf.errors import PluginLoadError
 
 if TYPE_CHECKING:
+    from stackconf.cli.machines import Given
     from stackconf.cli.options import Settings
     from stackconf.hardware.discovery import Pending
     from stackconf.registry.registry import Registry
@@ -109,14 +110,15 @@ def start_discovery(registry: Registry) -> Pending:
 
 
 @contextmanager
-def opened(settings: Settings, *, hardware: bool = True) -> Iterator[Stack]:
+def opened(settings: Settings, *, hardware: bool = True, on: Given | None = None) -> Iterator[Stack]:
     """The stack, open; a plugin that could not be loaded is a warning at the end.
 
-    With `hardware` the machine is looked at while the heavier modules load.
+    With `hardware` the machine is looked at while the heavier modules load, unless it is `on`
+    another one.
     """
     path = stack_path(settings)
     registry = open_registry(settings)
-    pending = start_discovery(registry) if hardware else None
+    pending = start_discovery(registry) if hardware and on is None else None
     from stackconf.stack import Stack
 
     try:
@@ -124,7 +126,7 @@ def opened(settings: Settings, *, hardware: bool = True) -> Iterator[Stack]:
             path,
             store=store_here(settings),
             registry=registry,
-            hardware=pending.result if pending else None,
+            hardware=on.hardware if on else pending.result if pending else None,
             skip_unknown=settings.skip_unknown or None,
         ) as stack:
             yield stack

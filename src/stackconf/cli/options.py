@@ -22,6 +22,7 @@ class Settings:
         self.stack: str | None = None
         self.store: str | None = None
         self.plugin: tuple[str, ...] = ()
+        self.hardware: tuple[str, ...] = ()
         self.skip_unknown = False
         self.json = False
         self.color = "auto"
@@ -32,13 +33,13 @@ pass_settings = click.make_pass_decorator(Settings)
 
 
 def _remember(ctx: click.Context, param: click.Parameter, value: object) -> None:
-    """Keep what was typed; the innermost place wins, and `--plugin` adds up."""
+    """Keep what was typed; the innermost place wins; `--plugin` and `--hardware` add up."""
     name = str(param.name)
     if ctx.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
         return
     settings = ctx.ensure_object(Settings)
-    if name == "plugin":
-        value = (*settings.plugin, *value)  # type: ignore[misc]
+    if name in {"plugin", "hardware"}:
+        value = (*getattr(settings, name), *value)  # type: ignore[misc]
     setattr(settings, name, value)
 
 
@@ -58,6 +59,14 @@ _STACK = (
 _PLUGIN = (
     _shared("--plugin", metavar="FILE.py", multiple=True, type=click.Path(), help="Load a plugin's file."),
 )
+_HARDWARE = (
+    _shared(
+        "--hardware",
+        metavar="FILE|EXPR",
+        multiple=True,
+        help="Another machine: a snapshot's file, or one such as h100-80gb-sxm:8,cpu=96.",
+    ),
+)
 _OUTPUT = (
     _shared("--json", is_flag=True, help="Print JSON."),
     _shared("--color", type=click.Choice(["auto", "always", "never"]), help="When to use colour."),
@@ -67,7 +76,12 @@ _OUTPUT = (
 
 def stack_options(function: F) -> F:
     """The options of a command that works on a stack."""
-    return _decorated(function, (*_STACK, *_PLUGIN, *_OUTPUT))
+    return _decorated(function, (*_STACK, *_HARDWARE, *_PLUGIN, *_OUTPUT))
+
+
+def hardware_options(function: F) -> F:
+    """The options of a command about a machine, this one or another."""
+    return _decorated(function, (*_HARDWARE, *_PLUGIN, *_OUTPUT))
 
 
 def plugin_options(function: F) -> F:
@@ -90,6 +104,8 @@ def _format_options(command: click.Command, ctx: click.Context, formatter: click
     own: list[tuple[str, str]] = []
     shared: list[tuple[str, str]] = []
     for param in command.get_params(ctx):
+        if param.name == "hardware" and not getattr(command, "takes_hardware", True):
+            continue
         record = param.get_help_record(ctx) if isinstance(param, click.Option) else None
         if record is not None:
             (shared if isinstance(param, Shared) else own).append(record)
@@ -100,7 +116,24 @@ def _format_options(command: click.Command, ctx: click.Context, formatter: click
 
 
 class Command(click.Command):
-    """A command whose help shows its own options first."""
+    """A command whose help shows its own options first.
+
+    One that does not take another machine refuses `--hardware`, which may stand before any command.
+    """
+
+    def __init__(self, *args: Any, takes_hardware: bool = False, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.takes_hardware = takes_hardware
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click does. Raises `UsageError` for another machine where this one is meant."""
+        if ctx.ensure_object(Settings).hardware and not self.takes_hardware:
+            raise click.UsageError(
+                f"`{ctx.command_path}` is about this machine; --hardware is for plan, check, inspect,"
+                " explain, providers list and hardware",
+                ctx,
+            )
+        return super().invoke(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Own options, then the shared ones."""

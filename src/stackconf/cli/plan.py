@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from stackconf.cli import sidebyside
 from stackconf.cli.failures import CHANGES, ERROR
+from stackconf.cli.machines import Given, labels, machines
 from stackconf.cli.opening import opened
 from stackconf.cli.options import Command, Settings, pass_settings, stack_options
 from stackconf.cli.output import (
@@ -36,31 +38,44 @@ _SIGNS = {
 }
 
 
-@click.command("plan", cls=Command)
+@click.command("plan", cls=Command, takes_hardware=True)
 @click.option(
     "-o", "--out", "out_file", metavar="FILE", type=click.Path(), help="Write it for `stackconf apply FILE`."
 )
 @click.option("--exit-code", is_flag=True, help="Exit with 3 when something would change.")
+@click.option("--all", "every", is_flag=True, help="With several --hardware: also fields that do not differ.")
 @stack_options
 @pass_settings
-def plan(settings: Settings, *, out_file: str | None, exit_code: bool) -> int:
+def plan(settings: Settings, *, out_file: str | None, exit_code: bool, every: bool) -> int:
     """Show what an apply would change: `+` joins, `~` changes, `-` leaves.
 
     Each field shows its value (or `before -> after` and what that costs the running provider),
     the layer and source that give it, and for a hardware default the reason.
+
+    With --hardware for another machine, and with several of them for each side by side: then a
+    table for each provider has the fields that differ, and -v says why.
     """
-    with opened(settings) as stack, waiting(settings, "planning"):
+    _refuse_unfitting(settings, out_file=out_file, exit_code=exit_code, every=every)
+    given = machines(settings)
+    if len(given) > 1:
+        return _side_by_side(settings, given, every=every)
+    on = given[0] if given else None
+    with opened(settings, on=on) as stack, waiting(settings, "planning"):
         made = stack.plan() if out_file is None else stack.write_plan(out_file)
         name = str(stack.file.name)
     if settings.json:
         from stackconf.cli.shapes import plan_data
 
         written = {} if out_file is None else {"file": out_file}
-        emit_json({**plan_data(made), "summary": counts(made), **written})
+        machine = {"hardware": on.data()} if on else {}
+        emit_json({**plan_data(made), "summary": counts(made), **written, **machine})
         wrong = show_issues(settings, made.issues)
     else:
         unmanaged = [issue for issue in made.issues if is_unmanaged(issue)]
         wrong = show_issues(settings, [issue for issue in made.issues if issue not in unmanaged])
+        if on:
+            out(settings).line(f"hardware: {on}", "dim")
+            out(settings).line()
         _Diff(out(settings), verbose=settings.verbose).show(name, made, unmanaged)
     if out_file is not None:
         err(settings).note(
@@ -69,6 +84,25 @@ def plan(settings: Settings, *, out_file: str | None, exit_code: bool) -> int:
     if wrong:
         return ERROR
     return CHANGES if exit_code and made.changes else 0
+
+
+def _refuse_unfitting(settings: Settings, *, out_file: str | None, exit_code: bool, every: bool) -> None:
+    if settings.hardware and out_file is not None:
+        raise click.UsageError(
+            "-o writes a plan to apply here; a plan for another machine is only to be read"
+        )
+    several = len(settings.hardware) > 1
+    if several and exit_code:
+        raise click.UsageError("--exit-code is for one machine")
+    if every and not several:
+        raise click.UsageError("--all is for several --hardware side by side")
+
+
+def _side_by_side(settings: Settings, given: list[Given], *, every: bool) -> int:
+    names = labels(given)
+    with opened(settings, on=given[0]) as stack, waiting(settings, "planning"):
+        found = stack.compare({name: each.hardware for name, each in zip(names, given, strict=True)})
+    return ERROR if sidebyside.show(settings, found, given, every=every) else 0
 
 
 def is_unmanaged(issue: Issue) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stackconf.cli.machines import one_machine
 from stackconf.cli.naming import ProviderName
 from stackconf.cli.opening import open_registry, opened, stack_here, warn_of_plugins
 from stackconf.cli.options import Group, Settings, pass_settings, stack_options
@@ -40,7 +41,9 @@ def providers() -> None:
     """The providers of the stack, and what can be set on each."""
 
 
-@providers.command("list", short_help="List the stack's providers, or the installed types.")
+@providers.command(
+    "list", takes_hardware=True, short_help="List the stack's providers, or the installed types."
+)
 @click.option("--types", is_flag=True, help="List the installed provider types instead of a stack's.")
 @stack_options
 @pass_settings
@@ -54,14 +57,18 @@ def list_(settings: Settings, *, types: bool) -> int:
         if not types:
             err(settings).note("hint", "no stack file here, so these are the installed types")
         return _list_types(settings)
-    with opened(settings) as stack, waiting(settings, "resolving"):
+    on = one_machine(settings)
+    with opened(settings, on=on) as stack, waiting(settings, "resolving"):
         rows = list(_rows(stack))
         issues = stack.issues
     if settings.json:
         from stackconf.cli.shapes import issues_data
 
-        emit_json({"providers": rows, "issues": issues_data(issues)})
+        machine = {"hardware": on.data()} if on else {}
+        emit_json({"providers": rows, "issues": issues_data(issues), **machine})
     else:
+        if on:
+            out(settings).line(f"hardware: {on}", "dim")
         head = ("provider", "type", "state", "last apply", "plugin")
         table = [(row["provider"], row["provider_type"], *_cells(row)) for row in rows]
         out(settings).table(head, table)

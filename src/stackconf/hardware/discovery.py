@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from attrs import define, evolve, field, fields
 
 from stackconf.hardware import probe
+from stackconf.hardware.catalog import CATALOGUE, with_figures
 from stackconf.hardware.facts import Accelerator, Cpu, Fact, Hardware, Host, Memory, Problem, Visibility
 from stackconf.hardware.probe import Detector
 
@@ -40,7 +41,8 @@ class Pending:
     def result(self) -> Hardware:
         """Wait for what is missing, at most until the deadline, and merge. Never raises for a detector."""
         if self._hardware is None:
-            self._hardware = merge((worker.detector, self._facts(worker)) for worker in self._workers)
+            found = merge((worker.detector, self._facts(worker)) for worker in self._workers)
+            self._hardware = with_figures(found)
         return self._hardware
 
     def _facts(self, worker: _Worker) -> Sequence[Fact]:
@@ -97,7 +99,8 @@ def fingerprint(hardware: Hardware) -> str:
 
     Left out: what is free at the moment, the words of problems, the names of control groups,
     which are new for every login and every container (how much a group grants is in), and the
-    memory of single NUMA nodes, which a virtual machine's host moves about.
+    memory of single NUMA nodes, which a virtual machine's host moves about. What the catalogue says
+    is no fact about this machine, and where a snapshot is from is none either.
 
     >>> from stackconf.hardware.facts import Memory
     >>> busy, idle = (Hardware(memory=Memory(total_bytes=8, available_bytes=n)) for n in (1, 7))
@@ -110,6 +113,9 @@ def fingerprint(hardware: Hardware) -> str:
     from stackconf.hardware.codec import to_dict
 
     told = to_dict(static(hardware))
+    del told["provenance"]
+    for card in told["accelerators"]:
+        del card["nominal"]
     return hashlib.sha256(json.dumps(told, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -131,10 +137,15 @@ def static(hardware: Hardware) -> Hardware:
             limits=tuple(evolve(limit, source="") for limit in hardware.memory.limits),
             bound_by=None,
         ),
-        accelerators=tuple(evolve(card, free_bytes=None) for card in hardware.accelerators),
+        accelerators=tuple(evolve(card, free_bytes=None, nominal=None) for card in hardware.accelerators),
+        provenance=None,
         problems=tuple(
             sorted(
-                {evolve(problem, reason="") for problem in hardware.problems},
+                {
+                    evolve(problem, reason="")
+                    for problem in hardware.problems
+                    if problem.detector != CATALOGUE
+                },
                 key=lambda problem: (problem.detector, problem.fact, problem.kind),
             )
         ),
@@ -211,9 +222,9 @@ class _Merge:
         known.detectors.add(detector)
         for item in fields(type(fact)):
             ours, theirs = getattr(known.fact, item.name), getattr(fact, item.name)
-            if theirs in (None, ()):
+            if _unsaid(theirs, item.default):
                 continue
-            if ours in (None, ()):
+            if _unsaid(ours, item.default):
                 known.fact = evolve(known.fact, **{item.name: theirs})
                 known.given_by[item.name] = detector
             elif known.detectors == {detector}:
@@ -222,6 +233,11 @@ class _Merge:
                 first = known.given_by[item.name]
                 reason = f"{first} says {ours!r}, {detector} says {theirs!r}; the first counts"
                 self.problems.add(Problem(detector, f"{subject}.{item.name}", "error", reason))
+
+
+def _unsaid(value: Any, default: Any) -> bool:
+    """Whether a detector left a field out. An empty tuple says something where unknown is `None`."""
+    return value is None or (value == () and default == ())
 
 
 def _first(detector: str, fact: Any) -> _Known:

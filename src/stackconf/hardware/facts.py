@@ -9,6 +9,7 @@ Units: memory in bytes, CPU in cores (a fraction where a quota gives one), clock
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import Literal, TypeAlias
 
@@ -32,6 +33,14 @@ def _instances(values: Iterable[MigInstance]) -> tuple[MigInstance, ...]:
 
 
 def _cards(values: Iterable[Accelerator]) -> tuple[Accelerator, ...]:
+    return tuple(values)
+
+
+def _throughputs(values: Iterable[Throughput]) -> tuple[Throughput, ...]:
+    return tuple(values)
+
+
+def _words(values: Iterable[str]) -> tuple[str, ...]:
     return tuple(values)
 
 
@@ -155,6 +164,92 @@ class MigInstance:
 
 
 @frozen
+class Figure:
+    """A figure that is published for a model of card, with who publishes it."""
+
+    value: float | None
+    """`None`: nobody can say, and `note` has the reason."""
+    source: str
+    gathered: str
+    """The day it was taken from its source, `2026-11-22`."""
+    verified: bool = True
+    """False: the source is weak, or it is somebody's memory."""
+    note: str = ""
+
+
+@frozen
+class Throughput:
+    """How fast a model of card multiplies dense matrices of one type: never a figure for sparse ones."""
+
+    dtype: str
+    """`bf16`, `fp16`, `fp8`, `fp4`, `int8`."""
+    flops: Figure
+    """Operations per second; a multiplication and its addition are two."""
+    accumulate: Literal["fp32", "fp16", "int32", "unstated"] = "unstated"
+    """The type of the sums. On many cards of the consumer kind it makes a factor of two."""
+    measured: bool = False
+    """Somebody measured it; otherwise it is what the hardware reaches at best."""
+
+
+@frozen
+class Nominal:
+    """What the catalogue says about a card's *model*. Nothing of it was read from the card.
+
+    The amounts are those of a whole card: of a MIG instance they are no figures.
+    """
+
+    slug: str
+    """The catalogue's own name, such as `h100-80gb-sxm`."""
+    matched_by: Literal["pci", "name", "slug"]
+    """How the card was found: its PCI id, its exact name, or a person named the slug."""
+    memory_bytes: Figure
+    """In all, as the driver reports it."""
+    bandwidth: Figure
+    """Of its own memory, bytes per second."""
+    link: Figure
+    """To other cards, bytes per second and *one way*."""
+    link_kind: Literal["nvlink", "nvlink-bridge", "c2c", "infinity-fabric", "pcie"] | None = None
+    compute: tuple[Throughput, ...] = field(default=(), converter=_throughputs)
+    lacks: tuple[str, ...] = field(default=(), converter=_words)
+    """Types that its matrix units do not have."""
+
+    def throughput(self, dtype: str) -> Throughput | None:
+        """The figure for one type, `None` where the catalogue has no line for it."""
+        return next((each for each in self.compute if each.dtype == dtype), None)
+
+
+@frozen
+class Provenance:
+    """Where a saved or simulated `Hardware` is from.
+
+    >>> print(Provenance("recorded", host="gpu-7", at="2026-11-22T17:00:00Z", stackconf="0.1.0"))
+    recorded on gpu-7, 2026-11-22T17:00:00Z, stackconf 0.1.0
+    >>> print(Provenance("synthetic", expression="l40s:2,cpu=32"))
+    synthetic, from l40s:2,cpu=32
+    """
+
+    kind: Literal["recorded", "synthetic", "unknown"]
+    """`unknown`: a file that does not say."""
+    host: str | None = None
+    at: str | None = None
+    """When it was recorded: UTC, ISO 8601."""
+    stackconf: str | None = None
+    """The version that recorded or made it."""
+    expression: str | None = None
+    """What a synthetic one was made from, in the form that makes the same again."""
+
+    def __str__(self) -> str:
+        if self.kind == "synthetic":
+            return f"synthetic, from {self.expression}" if self.expression else "synthetic"
+        if self.kind == "unknown":
+            return "a file that does not say where it is from"
+        version = f"stackconf {self.stackconf}" if self.stackconf else None
+        return "recorded " + ", ".join(
+            filter(None, [f"on {self.host}" if self.host else "on an unnamed host", self.at, version])
+        )
+
+
+@frozen
 class Accelerator:
     """One card. Identified by uuid and PCI id; the name is for people and the catalogue."""
 
@@ -183,6 +278,10 @@ class Accelerator:
     visible: bool | None = None
     """Whether the visibility variables let this process see it; `None` when they cannot be read
     with certainty."""
+    nvlink_peers: tuple[int, ...] | None = None
+    """The numbers of the cards that it reaches over NVLink; empty when certainly none."""
+    nominal: Nominal | None = field(default=None, eq=False)
+    """What is published for its model; not read from it, and not part of the fingerprint."""
 
 
 @frozen
@@ -213,6 +312,28 @@ class Hardware:
     accelerators: tuple[Accelerator, ...] = field(default=(), converter=_cards)
     visibility: tuple[Visibility, ...] = field(default=(), converter=_variables)
     problems: tuple[Problem, ...] = field(default=(), converter=_problems)
+    provenance: Provenance | None = field(default=None, eq=False)
+    """Where it is from, if it is not this machine as it is now; not part of the fingerprint."""
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Hardware:
+        """Read what `save` or `stackconf hardware --json` wrote.
+
+        Raises `InvalidConfig` in one line when it cannot be read.
+        """
+        from stackconf.hardware.snapshot import load
+
+        return load(path)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a snapshot, whole or not at all. It says that it was recorded here and now, unless
+        this `Hardware` is from somewhere else already.
+
+        Raises `InvalidConfig` when the file cannot be written.
+        """
+        from stackconf.hardware.snapshot import save
+
+        save(self, path)
 
     @property
     def certainly_no_accelerator(self) -> bool:
