@@ -124,10 +124,12 @@ def test_every_command_that_takes_a_machine_says_which(cli, stack, args, start):
         ["configurations", "register", "{}"],
         ["configurations", "assign", "x"],
         ["configurations", "list"],
+        ["plugins", "list"],
+        ["providers", "show", "one"],
     ],
 )
 def test_what_is_about_this_machine_refuses_another(cli, stack, args):
-    ran = cli(*args, "--hardware", "l4:2")
+    ran = cli("--hardware", "l4:2", *args)
     assert ran.code == 2
     assert ran.err.startswith(
         f"error: `stackconf {' '.join(args[:2]) if len(args) > 1 else args[0]}` is about this"
@@ -205,7 +207,7 @@ def test_the_machines_stand_side_by_side(cli, stack):
         "\n"
         "stack.yaml, revision 0, on 3 machines: 1 field would differ\n"
     )
-    assert ran.err == "warning: vector_io/vectors: vectors are slow everywhere\n"
+    assert ran.err == "stack.yaml:12:5: warning: vector_io/vectors: vectors are slow everywhere\n"
 
 
 def test_the_reasons_and_the_fields_that_do_not_differ(cli, stack):
@@ -295,3 +297,8 @@ def test_the_picture_shows_figures_as_the_models_and_not_as_read(cli, here):
     assert json.loads(cli("hardware", "--hardware", "l40s", "--json", plugin=False).out)["accelerators"][0][
         "nominal"
     ]
+
+
+def test_the_help_shows_the_option_where_it_counts(cli, here):
+    assert "--hardware FILE|EXPR" in cli("plan", "--help", plugin=False).out
+    assert "--hardware" not in cli("apply", "--help", plugin=False).out
