@@ -74,6 +74,7 @@ _LONGEST_NAME = 200
 _HOW_REFERENCES_LOOK = (
     "write `${env.NAME}`, in capitals, or `${file:/run/secrets/name}`, and nothing before it or after it"
 )
+_USE_A_FILE = "give it in a file, on standard input, or as a reference to where it is"
 _USE_A_REFERENCE = "give a reference, `${env.NAME}` or `${file:/run/secrets/name}`"
 
 
@@ -565,10 +566,13 @@ class Configurations:
         expected_revision: int | None = None,
         on_conflict: OnConflict = "refuse",
         actor: str | None = None,
+        seal: bool = True,
     ) -> Registered:
         """Register a configuration and, unless told otherwise, assign it.
 
-        `config` is a mapping, JSON or YAML text, or a path. Only user fields are kept. Raises
+        `config` is a mapping, JSON or YAML text, or a path. Only user fields are kept. A secret given
+        in the clear is encrypted where there is a key, and refused where there is none or `seal` is
+        false: for one that came by a way on which others saw it, such as a command line. Raises
         `InvalidConfig` with every issue, and stores nothing, when the configuration is wrong or
         nothing of it is left; `Sealed` when the stack's file is its only truth.
 
@@ -582,7 +586,7 @@ class Configurations:
         if on_dropped not in get_args(OnDropped):
             raise InvalidConfig(f"on_dropped is one of {', '.join(get_args(OnDropped))}, not {on_dropped!r}")
         given = read_configuration(config, name=name)
-        draft = _Draft(self._stack, name, given)
+        draft = _Draft(self._stack, name, given, seal=seal)
         dropped = draft.dropped if on_dropped != "ignore" else ()
         if on_dropped == "error" and dropped:
             errors = tuple(evolve(issue, level="error") for issue in dropped)
@@ -797,7 +801,7 @@ class Configurations:
 
     def _check_assigned(self, configuration: Configuration, before: State, after: State) -> None:
         given = read_configuration({"providers": configuration.providers}, name=configuration.name)
-        draft = _Draft(self._stack, configuration.name, given, done="assigned")
+        draft = _Draft(self._stack, configuration.name, given, done="assigned", seal=False)
         draft.refuse_errors()
         draft.with_kept_secrets(before)
         draft.check(before, after)
@@ -814,12 +818,19 @@ class Configurations:
 class _Draft:
     """A configuration on its way in: projected, checked against the stack, nothing written yet."""
 
-    def __init__(self, stack: Stack, name: str, given: Given, *, done: str = "registered") -> None:
+    def __init__(
+        self, stack: Stack, name: str, given: Given, *, done: str = "registered", seal: bool
+    ) -> None:
         self._stack = stack
         self._name = name
         self._given = given
         self._refusal = f"the configuration was not {done}"
-        self._may_seal = done == "registered"
+        self._may_seal = seal
+        self._why_not_sealed = (
+            ("a shipped configuration has a secret in the clear", "register it under another name")
+            if done == "assigned"
+            else ("a secret is not taken from a command line, where others see it", _USE_A_FILE)
+        )
         self.errors: list[Issue] = []
         self.warnings: list[Issue] = []
         self._dropped: list[Issue] = []
@@ -993,11 +1004,12 @@ class _Draft:
             self._refuse(entry, problem, _HOW_REFERENCES_LOOK, top)
             return
         try:
+            self._stack.secrets.check()
             if self._may_seal:
-                self._stack.secrets.check()
                 self._literals.setdefault(entry.key, []).append(path)
                 return
-            self._refuse(entry, "a secret is not stored in the clear", _USE_A_REFERENCE, top)
+            problem, hint = self._why_not_sealed
+            self._refuse(entry, problem, hint, top)
         except SecretError as error:
             problem = f"a secret is not stored in the clear, and {error.problem}"
             self._refuse(entry, problem, f"{_USE_A_REFERENCE}; or to have it encrypted: {error.hint}", top)

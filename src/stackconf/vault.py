@@ -73,7 +73,7 @@ class Vault:
         self._store = store
         self._keys = keys
         self._arriving: dict[str, SealedSecret] = {}
-        """SealedSecret, but not in the store yet."""
+        """Sealed, but not in the store yet."""
 
     def open(self, identity: str, provider: str, path: Path) -> object:
         """The secret that was sealed for this field. Raises `SecretError`."""

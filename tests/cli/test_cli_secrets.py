@@ -54,6 +54,18 @@ def test_a_key_a_secret_a_rotation_and_the_old_key_gone(keyed, here):
     assert cli("secrets", "drop", "--json").data == {"unused": 0, "lost": 0}
 
 
+def test_a_secret_is_not_taken_from_the_command_line(keyed, here):
+    ran = keyed("configurations", "register", f"{{{GIVEN}}}")
+    assert ran.code == 1
+    assert "not taken from a command line" in ran.err
+    assert "give it in a file, on standard input" in ran.err
+    assert "canary4711" not in ran.out + ran.err
+    (here / "given.yaml").write_text(GIVEN)
+    assert keyed("configurations", "register", "given.yaml").code == 0
+    reference = keyed("configurations", "get", "default", "--json").data["providers"]
+    assert keyed("configurations", "register", json.dumps(reference)).code == 0
+
+
 def test_a_lost_key(keyed, monkeypatch):
     cli = keyed
     cli("configurations", "register", "-", stdin=GIVEN)

@@ -100,7 +100,7 @@ def register(
 
     SOURCE is a file (YAML or JSON), - for standard input, or JSON text. It has the stack file's
     shape, with or without the top `providers:` key. Only user fields are taken; what else it sets
-    is dropped and reported.
+    is dropped and reported. A secret goes in by a file or standard input, never as text here.
     """
     given = _source(source, config)
     with opened(settings) as stack, waiting(settings, "checking"):
@@ -110,6 +110,7 @@ def register(
             assign=not no_assign,
             on_dropped=cast("OnDropped", on_dropped),
             **expecting,
+            seal=not isinstance(given, str),
         )
         assigned = any(each.assigned for each in stack.configurations.list() if each.name == name)
     show_issues(settings, (*registered.warnings, *registered.dropped))
