@@ -462,6 +462,12 @@ SCENARIO: tuple[tuple[str, ...], ...] = (
     ("apply", "-s", "undo.yaml", "--events"),
     ("status", "-s", "undo.yaml"),
     ("recover", "-s", "undo.yaml"),
+    ("history",),
+    ("show", "head"),
+    ("diff", "1", "head"),
+    ("diff", "1", "head", "--effective"),
+    ("rollback", "2"),
+    ("history", "prune", "--keep", "2"),
     ("store", "check"),
     ("store", "check", "-s", "pending.yaml"),
     ("store", "recover", "-s", "pending.yaml"),
@@ -659,6 +665,7 @@ def test_nothing_that_the_sdk_gives_has_a_secret_in_it(sdk):
         references = stack.configurations.register(Path("references.json"), "references")
         sdk.look("given", stack, stack.manager, stack.store, stack.secrets, stack.configurations)
         sdk.look("registered", literal, references)
+        sdk.look("remembered", stack.history(), stack.show(), stack.diff(1), stack.diff(1, effective=True))
         sdk.look("planned", stack.plan(), *stack.plan().changes, stack.status(), stack.drift())
         progress: list[object] = []
         # what lies in the folder while an apply runs is searched at each of its steps

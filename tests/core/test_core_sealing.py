@@ -499,16 +499,17 @@ def test_a_rotation_that_is_cut_off_leaves_all_as_it_was(tmp_path, monkeypatch):
 
 def test_what_no_kept_revision_refers_to_is_dropped(tmp_path, key):
     with open_stack(tmp_path, one(), Owner(Config)) as stack:
-        stack.configurations.register(overlay({"token": CANARY}))
+        first = stack.configurations.register(overlay({"token": CANARY}))
         stack.configurations.register(overlay({"token": "another"}))
-        stack.configurations.unregister("default")
         assert stack.secrets.drop() == Dropped(0)  # the revisions are all kept
-        with closing(database(stack)) as db, db:  # as retention would
-            db.execute("DROP TRIGGER document_stays")
-            db.execute("DELETE FROM document WHERE digest = (SELECT min(digest) FROM document)")
+        stack.rollback(1)
+        assert stack.configurations.get("default").providers == first.kept
+        assert effective(stack).token == CANARY
+        stack.prune(1)
         assert stack.secrets.drop() == Dropped(1)
         assert len(stack.store.sealed()) == 2
         assert stack.secrets.drop() == Dropped(0)
+        assert effective(stack).token == CANARY
 
 
 @pytest.mark.parametrize("new", [None, TWO])
