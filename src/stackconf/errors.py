@@ -132,7 +132,9 @@ class StoreDamaged(StoreError):
     def __init__(self, path: object, problem: str) -> None:
         self.path = str(path)
         self.problem = problem
-        super().__init__(f"store {path} {problem}; `stackconf store recover` saves what can be read")
+        super().__init__(
+            f"store {path} {problem}; `stackconf store recover` moves it aside and saves what can be read"
+        )
 
 
 class RevisionLost(StoreError):

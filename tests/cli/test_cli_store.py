@@ -36,7 +36,9 @@ def test_a_damaged_store_is_one_line_everywhere_and_recovered(cli, here, applied
             continue
         assert ran.code == 1, command
         (line,) = [line for line in ran.err.splitlines() if line.startswith("error")]
-        assert line.endswith("file is not a database; `stackconf store recover` saves what can be read")
+        assert line.endswith(
+            "file is not a database; `stackconf store recover` moves it aside and saves what can be read"
+        )
     checked = cli("store", "check", plugin=False)
     assert checked.code == 1
     assert "hint: `stackconf store recover` saves what can be read" in checked.err

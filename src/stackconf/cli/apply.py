@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,7 +16,7 @@ from stackconf.cli.report import exit_code, observer_of, report_of, tell
 from stackconf.cli.waiting import waiting
 
 if TYPE_CHECKING:
-    from stackconf.apply import Report
+    from stackconf.apply import Observer, Report
     from stackconf.cli.events import Lines
     from stackconf.stack import Stack
 
@@ -70,15 +71,17 @@ def _run(
                 source = f"{plan} for " if plan else ""
                 head = f"{source}{stack.file.name}, revision {made.base_revision}"
                 err(settings).line(f"{head}: {summary(made)}")
-        with waiting(settings, "applying") as line:
-            observer = observer_of(line) if lines is None else lines.progress
-            # Who waits for another apply wants what is to do after it.
-            fixed = None if wait and plan is None else made
-            report = report_of(
-                settings,
-                stack,
-                lambda: stack.apply(fixed, require_healthy=require_healthy, observer=observer, wait=wait),
-            )
+        # Who waits for another apply wants what is to do after it.
+        fixed = None if wait and plan is None else made
+
+        def run(observer: Observer) -> Report:
+            return stack.apply(fixed, require_healthy=require_healthy, observer=observer, wait=wait)
+
+        if lines is not None:
+            report = report_of(settings, stack, partial(run, lines.progress))
+        else:
+            with waiting(settings, "applying") as line:
+                report = report_of(settings, stack, partial(run, observer_of(line)))
         code = exit_code(settings, report, lines)
         if report is not None and report.state == "pending":
             if keep_trying is not None:
