@@ -22,7 +22,7 @@ def show(settings: Settings) -> None:
     if settings.json:
         emit_json(_data(found))
     else:
-        _draw(out(settings), found, notes=settings.verbose)
+        _draw(out(settings), found, more=settings.verbose)
 
 
 def figures_text(nominal: Nominal) -> str:
@@ -54,35 +54,33 @@ _LINKS = {
 }
 
 
-def _draw(screen: Screen, found: Catalogue, *, notes: bool) -> None:
+def _draw(screen: Screen, found: Catalogue, *, more: bool) -> None:
     numbers = {source: str(number) for number, source in enumerate(found.sources.values(), 1)}
-    head = (
-        "card",
-        "name",
-        "PCI id",
-        "MiB",
-        "GB/s",
-        *(f"{each.upper()} TF" for each in _TYPES),
-        "capability",
-        "link GB/s, one way",
-        "sources",
-    )
-    screen.table(head, [_row(model, numbers) for model in found.models.values()])
+    head = ("card", "MiB", "GB/s", *map(str.upper, _TYPES), "CC", "link", "sources")
+    rows = [_row(model, numbers) for model in found.models.values()]
+    if more:
+        head += ("PCI id", "name")
+        models = found.models.values()
+        rows = [(*row, *_keys(model)) for row, model in zip(rows, models, strict=True)]
+    screen.table(head, rows)
     screen.line()
-    for text in (
-        "MiB: as the driver reports it. TF: 10^12 operations a second, dense.",
-        (
-            f"{NOTHING}: unknown, or sources disagree (-v says why). none: it has no such units."
-            " ?: from a weak source. ~: measured."
-        ),
-    ):
-        screen.paragraph(text)
-    if notes:
+    types = ", ".join(map(str.upper, _TYPES))
+    screen.paragraph(
+        f"MiB: memory, as the driver reports it. GB/s: its bandwidth. {types}: 10^12 operations a second,"
+        " dense. CC: CUDA compute capability. link: GB/s to other cards, one way."
+    )
+    hint = "" if more else " -v tells the reasons, the names and the PCI ids."
+    screen.paragraph(
+        f"{NOTHING}: unknown, or sources disagree. none: it has no such units. ?: from a weak source."
+        f" ~: measured.{hint}"
+    )
+    if more:
         screen.line()
         for model in found.models.values():
-            for what, figure in _figures(model):
-                if figure.note:
-                    screen.paragraph(f"{model.slug}, {what}: {figure.note}", hang="    ")
+            notes = [(what, figure.note) for what, figure in _figures(model)] + [("identity", model.note)]
+            for what, note in notes:
+                if note:
+                    screen.paragraph(f"{model.slug}, {what}: {note}", hang="    ")
     screen.line()
     screen.line(f"Sources, read {found.gathered}", "bold")
     for source, number in numbers.items():
@@ -97,8 +95,6 @@ def _row(model: Model, numbers: dict[str, str]) -> tuple[str, ...]:
     capability = NOTHING if model.capability is None else _amount(model.capability, 1)
     return (
         model.slug,
-        " or ".join(model.names),
-        " ".join(model.pci_ids) or NOTHING,
         _amount(nominal.memory_bytes, MIB),
         _amount(nominal.bandwidth, GIGA),
         *(_cell(nominal, dtype) for dtype in _TYPES),
@@ -106,6 +102,11 @@ def _row(model: Model, numbers: dict[str, str]) -> tuple[str, ...]:
         _link(nominal),
         " ".join(sorted((numbers[source] for source in sources), key=int)),
     )
+
+
+def _keys(model: Model) -> tuple[str, str]:
+    """What a card is known by."""
+    return (" ".join(model.pci_ids) or NOTHING, " or ".join(model.names))
 
 
 def _figures(model: Model) -> list[tuple[str, Figure]]:
