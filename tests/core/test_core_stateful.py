@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from stackconf import ApplyError, Conflict, UnknownName
+from stackconf import ApplyError, Conflict, InvalidConfig, UnknownName
 from stackconf.plan import is_unknown, last_known
 from stackconf.store.sqlite import SqliteStore
 
@@ -87,7 +87,8 @@ class Lives(RuleBasedStateMachine):
         self.life = Life()
         self.files.instant = self.life.instant
         self.file = file
-        self.configurations: dict[str, dict[str, int]] = {}
+        self.configurations: dict[str, dict[str, tuple[str, int]]] = {}
+        """What each says of each provider, and of which type that was then."""
         self.assigned: list[str] = []
         self.states = [({}, [])]
         self.attempts: list[str] = []
@@ -111,8 +112,12 @@ class Lives(RuleBasedStateMachine):
     def wanted(self) -> dict[str, str]:
         ports = dict.fromkeys(self.file, 80)
         for name in self.assigned:
-            ports.update({key: port for key, port in self.configurations[name].items() if key in ports})
+            ports.update({key: port for key, (_, port) in self.configurations[name].items() if key in ports})
         return {f"{key} {self.file[key]}": f"port {port}" for key, port in ports.items()}
+
+    def fits(self, configuration: dict[str, tuple[str, int]]) -> bool:
+        """Whether the stack still has its providers, of the same types."""
+        return all(self.file.get(key) == kind for key, (kind, _) in configuration.items())
 
     # What is registered
 
@@ -145,7 +150,7 @@ class Lives(RuleBasedStateMachine):
         assigned = [*self.assigned, name] if assign and name not in self.assigned else self.assigned
         self.changes(
             lambda: self.stack.configurations.register(given, name=name, assign=assign),
-            self.configurations | {name: ports},
+            self.configurations | {name: {key: (self.file[key], port) for key, port in ports.items()}},
             assigned,
             killed=killed,
         )
@@ -154,8 +159,10 @@ class Lives(RuleBasedStateMachine):
     @rule(data=st.data(), killed=st.none() | st.integers(1, 3))
     def assign(self, data, killed):
         name = data.draw(st.sampled_from(sorted(self.configurations)))
-        if not set(self.configurations[name]) <= set(self.file):
-            return  # it is for one that the stack no longer has
+        if not self.fits(self.configurations[name]):
+            with pytest.raises(InvalidConfig):
+                self.stack.configurations.assign(name)
+            return
         assigned = [*(each for each in self.assigned if each != name), name]
         self.changes(
             lambda: self.stack.configurations.assign(name), self.configurations, assigned, killed=killed
@@ -179,13 +186,20 @@ class Lives(RuleBasedStateMachine):
     def register_against_an_old_revision(self, data):
         name = data.draw(st.sampled_from(sorted(self.configurations)))
         with pytest.raises(Conflict):
-            self.stack.configurations.unregister(name, expected_revision=len(self.states))
+            self.stack.configurations.unregister(name, expected_revision=len(self.states) - 2)
 
-    @precondition(lambda self: hasattr(self.stack, "rollback") and len(self.states) > 1)
-    @rule(data=st.data())
-    def rollback(self, data):
+    @precondition(lambda self: len(self.states) > 1)
+    @rule(data=st.data(), killed=st.none() | st.integers(1, 3))
+    def rollback(self, data, killed):
         revision = data.draw(st.integers(1, len(self.states) - 1))
-        self.changes(lambda: self.stack.rollback(revision), *self.states[revision])
+        configurations, assigned = self.states[revision]
+        if self.states[revision] == self.states[-1] or all(
+            self.fits(configurations[name]) for name in assigned
+        ):
+            self.changes(lambda: self.stack.rollback(revision), configurations, assigned, killed=killed)
+        else:
+            with pytest.raises(InvalidConfig):
+                self.stack.rollback(revision)
 
     @rule(file=FILES)
     def write_another_file(self, file):
@@ -298,7 +312,7 @@ class Lives(RuleBasedStateMachine):
             state = store.read(number).state
             found = {
                 name: {
-                    f"{api}/{entry['provider_id']}": entry["config"]["port"]
+                    f"{api}/{entry['provider_id']}": (entry["provider_type"], entry["config"]["port"])
                     for api, entries in each.providers.items()
                     for entry in entries
                 }
