@@ -185,7 +185,7 @@ def test_whichever_provider_hangs_costs_its_deadline_and_the_rest_is_as_it_was(
     undo did not. The late one does nothing here, so that the world can be compared.
     """
     monkeypatch.setenv("STACKCONF_APPLY_TIMEOUT", "0.05")
-    monkeypatch.setattr("stackconf.apply._GRACE", 0.05)
+    monkeypatch.setattr("stackconf.calling._GRACE", 0.05)
     case = Case(tmp_path / "case", "mixed", 3, way="check_undo", awaited=awaited)
     case.files.hanging = threading.Event()
     last = len(case.order) - 1
