@@ -300,3 +300,17 @@ def test_the_picture_shows_figures_as_the_models_and_not_as_read(cli, here):
 def test_the_help_shows_the_option_where_it_counts(cli, here):
     assert "--hardware FILE|EXPR" in cli("plan", "--help", plugin=False).out
     assert "--hardware" not in cli("apply", "--help", plugin=False).out
+
+
+def test_a_machine_can_be_completed(process, here):
+    def completed(words: str) -> str:
+        number = str(len(words.split()) - 1)
+        return process(_STACKCONF_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=number).out
+
+    assert completed("stackconf plan --hardware l4").splitlines() == [
+        "plain,l4",
+        "plain,l40",
+        "plain,l40s",
+        "file,l4",
+    ]
+    assert completed("stackconf plan --hardware l4:2,mem").splitlines() == ["plain,l4:2,memory="]

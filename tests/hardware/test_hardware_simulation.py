@@ -15,7 +15,7 @@ from stackconf.errors import InvalidConfig
 from stackconf.hardware.catalog import MIB, catalogue
 from stackconf.hardware.codec import from_dict, to_dict
 from stackconf.hardware.discovery import fingerprint
-from stackconf.hardware.simulation import _KEYS, UNITS, Expression, simulate
+from stackconf.hardware.simulation import KEYS, UNITS, Expression, simulate
 from stackconf.hardware.sizing import compute_threads
 
 GIB = 1024**3
@@ -104,7 +104,7 @@ def _consistent(box):
 
 
 WORDS = st.sampled_from(
-    [*SLUGS, *_KEYS, *UNITS, *"0189=:,/-. \x00٣", "96", "1e9", "nan", "G", "yes", "no", "9" * 24]
+    [*SLUGS, *KEYS, *UNITS, *"0189=:,/-. \x00٣", "96", "1e9", "nan", "G", "yes", "no", "9" * 24]
 )
 
 

@@ -59,11 +59,27 @@ _STACK = (
 _PLUGIN = (
     _shared("--plugin", metavar="FILE.py", multiple=True, type=click.Path(), help="Load a plugin's file."),
 )
+
+
+def _complete_machine(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[Any]:
+    """Files, or what may stand next in an expression."""
+    from click.shell_completion import CompletionItem
+
+    from stackconf.hardware.catalog import slugs
+    from stackconf.hardware.simulation import KEYS
+
+    before, comma, last = incomplete.rpartition(",")
+    words = [*slugs(), *(f"{key}=" for key in KEYS)]
+    found = [CompletionItem(f"{before}{comma}{word}") for word in words if word.startswith(last)]
+    return found if comma else [*found, CompletionItem(incomplete, type="file")]
+
+
 _HARDWARE = (
     _shared(
         "--hardware",
         metavar="FILE|EXPR",
         multiple=True,
+        shell_complete=_complete_machine,
         help="Another machine: a snapshot's file, or one such as h100-80gb-sxm:8,cpu=96.",
     ),
 )

@@ -159,9 +159,9 @@ class _Parser:
             self._card(part)
 
     def _setting(self, part: str, key: str, value: str) -> None:
-        known = _KEYS.get(key)
+        known = KEYS.get(key)
         if known is None:
-            hint = did_you_mean(key, _KEYS) or f"there are {', '.join(_KEYS)}"
+            hint = did_you_mean(key, KEYS) or f"there are {', '.join(KEYS)}"
             raise InvalidConfig(f"`{_shown(part)}`: no key `{_shown(key)}`; {hint}")
         name, read = known
         if name in self.values:
@@ -194,7 +194,7 @@ def _meant(slug: str) -> str:
     longer = [each for each in models if each.startswith(f"{slug}-")] if slug else []
     if longer:
         return f"did you mean {' or '.join(f'`{each}`' for each in longer)}?"
-    return did_you_mean(slug, [*models, *_KEYS])
+    return did_you_mean(slug, [*models, *KEYS])
 
 
 def _refuse_contradictions(said: Expression) -> None:
@@ -279,7 +279,7 @@ def _read_version(text: str) -> str:
     return text
 
 
-_KEYS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
+KEYS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "cpu": ("cores", _read_cores),
     "memory": ("memory", _read_size),
     "numa": ("numa", lambda text: _whole(text, most=MOST_NODES)),
