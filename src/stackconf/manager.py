@@ -168,6 +168,8 @@ class Manager:
         self._last: Resolution | None = None
         self._misspelt: tuple[Issue, ...] | None = None
         self._overlay_layer = _NO_OVERLAYS
+        self._candidates: dict[str, tuple[tuple[Overlay, ...], Resolved]] = {}
+        """What `resolve_one` found, for the case that the stack comes to have just that."""
         self._referring: set[str] | None = None
         """The providers whose last overlays refer to secrets; `None` until someone asks."""
         self.opener: Opener | None = None
@@ -224,12 +226,21 @@ class Manager:
             if not changed:
                 return last
             keys = [key for key in changed if key in self._entries]
-        fresh = self._resolve(keys, {} if self.stack.sealed else overlays)
         providers = dict(last.providers) if last is not None else {}
+        if self._candidates:
+            chosen = {} if afresh or self.stack.sealed else self._chosen(keys, overlays)
+            providers.update(chosen)
+            keys = [key for key in keys if key not in chosen]
+        fresh = self._resolve(keys, {} if self.stack.sealed else overlays)
         providers.update(zip(keys, fresh, strict=True))
         self._referring = None
         self._last = Resolution(providers, self.stack, overlays, self._unmatched(overlays))
         return self._last
+
+    def _chosen(self, keys: Sequence[str], overlays: Overlays) -> dict[str, Resolved]:
+        candidates, self._candidates = self._candidates, {}
+        found = {key: candidates[key] for key in keys if key in candidates}
+        return {key: each for key, (under, each) in found.items() if under == overlays.get(key, ())}
 
     def _referring_in(self, overlays: Overlays) -> set[str]:
         if self._referring is None:
@@ -244,8 +255,21 @@ class Manager:
         )
 
     def resolve_one(self, key: str, overlays: tuple[Overlay, ...]) -> Resolved:
-        """One provider under other overlays, without remembering it."""
-        return self._resolve([key], {key: overlays})[0]
+        """One provider under other overlays. The stack's own resolution stays as it is; if it comes to
+        have these overlays next, the provider is not resolved again.
+        """
+        resolved = self._resolve([key], {key: overlays})[0]
+        self._candidates[key] = (overlays, resolved)
+        return resolved
+
+    def at_hand(self, key: str, overlays: tuple[Overlay, ...]) -> Resolved:
+        """One provider under overlays that it may have already; then it is not resolved again, unless
+        they refer to secrets, which may be others by now.
+        """
+        last = self._last
+        if last is not None and last.overlays.get(key, ()) == overlays and not _refer(overlays):
+            return last.providers[key]
+        return self.resolve_one(key, overlays)
 
     def overlays(self, state: State) -> Overlays:
         """The overlay layer of a state: for each provider, what the assigned configurations say."""

@@ -21,9 +21,9 @@ from stackconf.redact import passwords_in
 from stackconf.registry.registry import Registry
 from stackconf.resolve.blame import dropped_issues, in_order, undotted
 from stackconf.resolve.layers import Path as FieldPath
-from stackconf.resolve.layers import dotted, merge, value_at
+from stackconf.resolve.layers import dotted, merge, plain, value_at
 from stackconf.resolve.origins import origins
-from stackconf.resolve.projection import project, without_shown
+from stackconf.resolve.projection import holds_redacted, project, without_shown
 from stackconf.resolve.references import (
     is_reference,
     looks_like_reference,
@@ -586,7 +586,8 @@ class Configurations:
         if on_dropped not in get_args(OnDropped):
             raise InvalidConfig(f"on_dropped is one of {', '.join(get_args(OnDropped))}, not {on_dropped!r}")
         given = read_configuration(config, name=name)
-        draft = _Draft(self._stack, name, given, seal=seal)
+        first = self._stack.store.read()
+        draft = _Draft(self._stack, name, given, first.state, seal=seal)
         dropped = draft.dropped if on_dropped != "ignore" else ()
         if on_dropped == "error" and dropped:
             errors = tuple(evolve(issue, level="error") for issue in dropped)
@@ -610,13 +611,12 @@ class Configurations:
             draft.check(state, new)
             return new
 
-        number = self._change(change, "register", name, actor, expected, draft)
-        state = self._stack.store.read(number).state
+        made = self._change(change, "register", name, actor, expected, draft, first)
         manager = self._stack.manager
-        errors = manager.resolve(manager.overlays(state)).errors
+        errors = manager.resolve(manager.overlays(made.state)).errors
         warnings = (*given.ignored, *draft.warnings, *_about_errors(len(errors)))
-        kept = state.configurations[name].providers
-        return Registered(name, number, kept, dropped, warnings, self._stack.plan)
+        kept = plain(made.state.configurations[name].providers)
+        return Registered(name, made.number, kept, dropped, warnings, self._stack.plan)
 
     def assign(
         self,
@@ -642,7 +642,7 @@ class Configurations:
             self._check_assigned(configuration, state, new)
             return new
 
-        return self._change(change, "assign", name, actor, Expected(expected_revision, on_conflict))
+        return self._change(change, "assign", name, actor, Expected(expected_revision, on_conflict)).number
 
     def unassign(
         self,
@@ -667,7 +667,7 @@ class Configurations:
                 raise UnknownName(f"configuration `{name}` is not assigned")
             return _unassigned(state, name, forget=state.configurations[name].source != "user")
 
-        return self._change(change, "unassign", name, actor, Expected(expected_revision, on_conflict))
+        return self._change(change, "unassign", name, actor, Expected(expected_revision, on_conflict)).number
 
     def unregister(
         self,
@@ -696,7 +696,7 @@ class Configurations:
                 )
             return _unassigned(state, name, forget=True)
 
-        return self._change(change, "unregister", name, actor, expected)
+        return self._change(change, "unregister", name, actor, expected).number
 
     def _change(
         self,
@@ -706,9 +706,11 @@ class Configurations:
         actor: str | None,
         expected: Expected,
         draft: _Draft | None = None,
-    ) -> int:
+        first: Revision | None = None,
+    ) -> Revision:
         """Make the next revision of what `change` makes of the head, of the newest one if another
-        process was faster. `draft` is what the configuration is to say, where that is new.
+        process was faster. `draft` is what the configuration is to say, where that is new; `first`
+        what was the head a moment ago, where that is known.
         """
         store = self._stack.store
 
@@ -718,11 +720,11 @@ class Configurations:
 
         until = monotonic() + _PATIENCE
         for attempt in count():
-            head = store.read()
+            head = first if first is not None and attempt == 0 else store.read()
             base = expected.base(store, head, mine) if expected.is_past(head) else None
             state = change(head, head.number + 1, base)
             if state == head.state:
-                return head.number
+                return head
             try:
                 revision = store.append(
                     head.number,
@@ -737,7 +739,7 @@ class Configurations:
                     raise
                 _pause(attempt)
             else:
-                return revision.number
+                return revision
         raise AssertionError("unreachable")
 
     def _restore(self, revision: Revision, actor: str | None, expected: Expected) -> RolledBack:
@@ -801,7 +803,7 @@ class Configurations:
 
     def _check_assigned(self, configuration: Configuration, before: State, after: State) -> None:
         given = read_configuration({"providers": configuration.providers}, name=configuration.name)
-        draft = _Draft(self._stack, configuration.name, given, done="assigned", seal=False)
+        draft = _Draft(self._stack, configuration.name, given, before, done="assigned", seal=False)
         draft.refuse_errors()
         draft.with_kept_secrets(before)
         draft.check(before, after)
@@ -819,7 +821,14 @@ class _Draft:
     """A configuration on its way in: projected, checked against the stack, nothing written yet."""
 
     def __init__(
-        self, stack: Stack, name: str, given: Given, *, done: str = "registered", seal: bool
+        self,
+        stack: Stack,
+        name: str,
+        given: Given,
+        state: State,
+        *,
+        done: str = "registered",
+        seal: bool,
     ) -> None:
         self._stack = stack
         self._name = name
@@ -843,7 +852,7 @@ class _Draft:
         self._fresh: dict[tuple[str, FieldPath], tuple[str, SealedSecret]] = {}
         self.sealed: dict[str, SealedSecret] = {}
         """The secrets to store, by id, for what `with_kept_secrets` gave last."""
-        self._overlays = stack.manager.overlays(stack.store.read().state)
+        self._overlays = stack.manager.overlays(state)
         for entry in given.entries:
             self._take(entry)
 
@@ -939,7 +948,7 @@ class _Draft:
         found = self._effective.get(key)
         if found is not None and found[0] == overlays:
             return found[1]
-        return self._stack.manager.resolve_one(key, overlays)
+        return self._stack.manager.at_hand(key, overlays)
 
     def _of_file(self, entry: Entry) -> list[Issue]:
         """What the stack file says wrong about a provider; it cannot be resolved for that."""
@@ -968,15 +977,18 @@ class _Draft:
         manager = self._stack.manager
         assigned = self._overlays.get(entry.key, ())
         below = tuple(takewhile(lambda overlay: overlay.name != self._name, assigned))
-        resolved = manager.resolve_one(entry.key, below)
-        effective = manager.resolve_one(entry.key, assigned) if below != assigned else resolved
+        resolved = manager.at_hand(entry.key, below)
+        effective = manager.at_hand(entry.key, assigned) if below != assigned else resolved
         self._effective[entry.key] = (assigned, effective)
         plan = resolved.plan
         if plan is None:
             self._refuse(entry, resolved.issues[0].message, resolved.issues[0].hint)
             return
-        shown = {} if effective.config is None else SHOWN.render(effective.config)
-        config, self._sent_back[entry.key] = without_shown(entry.config, shown, plan)
+        config: Mapping[str, Any] = entry.config
+        self._sent_back[entry.key] = []
+        if holds_redacted(config):
+            shown = {} if effective.config is None else SHOWN.render(effective.config)
+            config, self._sent_back[entry.key] = without_shown(config, shown, plan)
         kept, dropped = project(config, plan, resolved.merged)
         taken = TakenOverlay(Overlay(self._name, 0, config), kept, tuple(dropped))
         for issue, each in zip(dropped_issues(provider, taken, plan), dropped, strict=True):

@@ -113,7 +113,7 @@ class _Projection:
     def of_unknown(self, key: str, value: Any, above: Path, kept: dict[str, Any], *, known: bool) -> None:
         if not known:
             self.drop((*above, key), "unknown field", "unknown-field")
-        elif _holds_redacted(value):
+        elif holds_redacted(value):
             self.drop((*above, key), _STARS, "redacted")
         else:
             kept[key] = value
@@ -127,7 +127,7 @@ class _Projection:
         locked = plan.locks and _is_there(plan, below)
         if not allowed or locked:
             return self.drop(path, _LOCKED if allowed else _NOT_USERS)
-        if _holds_redacted(value):
+        if holds_redacted(value):
             return self.drop(path, _STARS, "redacted")
         if plan.kind == "list" and plan.item is not None and type(value) is list:
             return self.of_list(value, plan.item, path)
@@ -142,7 +142,7 @@ class _Projection:
         if model is None:
             if plan.locks:
                 return self.drop(path, _LOCKED)
-            return self.drop(path, _STARS, "redacted") if _holds_redacted(value) else dict(value)
+            return self.drop(path, _STARS, "redacted") if holds_redacted(value) else dict(value)
         base = over_default(below if type(below) is dict else {}, plan) if model is there else EMPTY
         tags = plan.tags if stays else _NO_TAGS
         kept = self.of_class(value, model, path, base, allowed=allowed, tags=tags)
@@ -203,10 +203,11 @@ def _member_meant(value: Data, plan: FieldPlan, there: ClassPlan | None) -> Clas
     return tagged or plan.model_for(value)
 
 
-def _holds_redacted(value: Any) -> bool:
+def holds_redacted(value: Any) -> bool:
+    """Whether a value is, or has below it, what is shown instead of a secret."""
     if type(value) is dict:
-        return any(map(_holds_redacted, value.values()))
-    return any(map(_holds_redacted, value)) if type(value) is list else is_redacted(value)
+        return any(map(holds_redacted, value.values()))
+    return any(map(holds_redacted, value)) if type(value) is list else is_redacted(value)
 
 
 def without_shown(
@@ -232,7 +233,7 @@ def without_shown(
             same += found
             if inner:
                 kept[key] = inner
-        elif _holds_redacted(value) and value == there:
+        elif holds_redacted(value) and value == there:
             same.append((*above, name))
         else:
             kept[key] = value
