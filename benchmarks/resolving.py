@@ -12,7 +12,7 @@ from harness import Row, time_functions
 from workload import API, HARDWARE, Case, Plugin, case, floor, overlay_values, stack_text
 
 from stackconf import Manager, Provider
-from stackconf.resolve.resolve import Overlay
+from stackconf.resolve.resolve import Overlay, Resolved, resolve_provider
 from stackconf.stackfile.model import load
 from stackconf.store.base import Configuration, State
 
@@ -21,7 +21,9 @@ FLOOR = "merge by hand + pydantic-core"
 
 
 def from_objects() -> Iterator[Row]:
-    """Manager.resolve, hooks included, over the hand-written floor."""
+    """Resolving, hooks included, over the hand-written floor: each provider by itself, and all of
+    them by the manager, in a thread that can be left behind if a plugin hangs.
+    """
     for n in SIZES:
         yield from _from_objects(case(n), n, "one type")
     yield from _from_objects(case(100, types=100), 100, "a type for each")
@@ -44,11 +46,29 @@ def _from_objects(given: Case, n: int, what: str) -> Iterator[Row]:
         manager.resolve(given.overlays)
         return manager
 
+    def each() -> list[Resolved]:
+        registry, stack, overlays = given.registry, given.stack, given.overlays
+        return [
+            resolve_provider(
+                entry.provider,
+                registry,
+                HARDWARE,
+                entry=entry,
+                stack_values=entry.config,
+                overlays=overlays[entry.key],
+                stack=stack,
+            )
+            for entry in stack.providers
+        ]
+
     resolved = resolve().resolve(given.overlays)
     assert not resolved.errors, resolved.errors
     assert [each.config for each in resolved.providers.values()] == by_hand()
-    times = time_functions({"resolve": resolve, "floor": by_hand, "hooks": hooks_by_hand})
+    assert [found.config for found in each()] == by_hand()
+    times = time_functions({"resolve": resolve, "each": each, "floor": by_hand, "hooks": hooks_by_hand})
     subject = f"resolve {n} providers, {what}"
+    yield Row("objects", subject, FLOOR, *times["each"].over(times["floor"]), limit=3.0)
+    subject = f"{subject}, surviving a hang"
     yield Row("objects", subject, FLOOR, *times["resolve"].over(times["floor"]), limit=3.0)
     yield Row("objects", subject, "that + its hooks, called plainly", *times["resolve"].over(times["hooks"]))
 
