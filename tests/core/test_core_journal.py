@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -273,3 +274,15 @@ def test_a_disk_that_is_full_in_an_apply_loses_nothing(tmp_path, fails):
         stack.apply()
         assert world.running() == {"a": "port 80", "b": "port 80"}
         assert not stack.plan()
+
+
+def test_whoever_has_the_lock_and_has_not_said_so_is_not_taken_for_the_killed_one_before(tmp_path):
+    assert killed_in_apply(tmp_path) == -signal.SIGKILL
+    path = tmp_path / ".stackconf" / "stack.yaml.sqlite3.apply-lock"
+    with path.open("r+") as file, open_stack(tmp_path, services(a="ok"), Owner(Service)) as stack:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        holder = stack.store.holder()
+        assert holder is not None
+        assert (holder.pid, holder.actor) == (0, "")
+        with pytest.raises(ApplyBusy, match="another apply of this stack is running"):
+            stack.apply()

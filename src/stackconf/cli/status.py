@@ -79,7 +79,8 @@ def _told(each: ProviderStatus, tried: Tried) -> str:
 def _hint(settings: Settings, found: StackStatus) -> None:
     if found.running is not None:
         who = f" by {found.running.actor}" if found.running.actor else ""
-        err(settings).line(f"an apply is running{who} since {_local(found.running.since)}")
+        since = f" since {_local(found.running.since)}" if found.running.since else ""
+        err(settings).line(f"an apply is running{who}{since}")
         return
     if found.cut_off is not None:
         touched = plural(len(found.cut_off.touched), "provider")

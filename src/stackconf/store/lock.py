@@ -20,6 +20,8 @@ from stackconf.store.base import Holder
 _GLANCE = 0.2
 """Seconds for which even the impatient try: a reader that asks who holds it does so for a moment."""
 
+_NOBODY_KNOWN = Holder(0, "", "")
+
 _held: set[int] = set()
 """The open locks of this process. A child that it forks must not hold them longer than it does."""
 
@@ -88,11 +90,25 @@ def _say_who(descriptor: int, who: Holder) -> None:
 
 
 def _who(descriptor: int) -> Holder:
+    """Who wrote their name last. That is nobody if they were killed, and whoever has the lock now has
+    not written theirs yet.
+    """
     try:
         data = json.loads(os.pread(descriptor, 4096, 0))
-        return Holder(int(data["pid"]), str(data["actor"]), str(data["since"]))
+        who = Holder(int(data["pid"]), str(data["actor"]), str(data["since"]))
     except (ValueError, KeyError, TypeError):  # it is being written just now
-        return Holder(0, "", "")
+        return _NOBODY_KNOWN
+    return who if _is_alive(who.pid) else _NOBODY_KNOWN
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is somebody else's
+        return True
+    return True
 
 
 def _let_go_in_child() -> None:
