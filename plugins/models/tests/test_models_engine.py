@@ -6,6 +6,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -13,8 +14,10 @@ from textwrap import dedent
 from urllib.request import urlopen
 
 import pytest
+from pydantic import BaseModel
 
-from stackconf.testing import fresh_process, unused_port
+from stackconf import ApplyError, ProviderType, hookimpl, user_field
+from stackconf.testing import fresh_process, stack_with, unused_port
 from stackconf_models import Engine, EngineFailed, put_in_place
 
 # Written for a quick start: an engine is started some sixty times.
@@ -182,6 +185,16 @@ def test_an_answer_that_drips_in_is_not_waited_for_without_end(running):
     assert time.monotonic() - started < 8
     applied.undo()
     assert applied.check_undo() is None
+
+
+def test_a_question_that_is_given_up_leaves_no_thread_behind(running):
+    put_in_place(running.engine(health_seconds=1), '{"drip": true}')
+    end = time.monotonic() + 5
+    while (
+        left := [each for each in threading.enumerate() if each.name == "health"]
+    ) and time.monotonic() < end:
+        time.sleep(0.02)
+    assert left == []
 
 
 def test_a_restart_that_fails_is_told_in_one_short_line_without_its_secrets(running):
@@ -390,6 +403,38 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
         put_in_place(Engine(tmp_path / "engine.ini"), "a = 1")
     assert len(str(raised.value).splitlines()) == 1
     assert not (tmp_path / "engine.ini").exists()
+
+
+class Config(BaseModel):
+    context: int = 1
+    status: int = user_field(200)
+
+
+def plugin_of(engine: Engine) -> object:
+    class Plugin:
+        provides = (ProviderType("inference", "remote::engine", Config),)
+
+        @hookimpl
+        def apply_config(self, provider, config, previous):
+            return put_in_place(engine, config.model_dump_json())
+
+    return Plugin()
+
+
+def test_in_a_stack_an_engine_that_comes_up_ill_is_brought_back(site):
+    entry = {"provider_id": "engine", "provider_type": "remote::engine"}
+    with stack_with([plugin_of(site.engine(health_seconds=1.5))], {"inference": [entry]}) as stack:
+        assert stack.apply().state == "applied"
+        assert site.runs_with() == {"context": 1, "status": 200}
+        ill = {"providers": {"inference": [{**entry, "config": {"status": 503}}]}}
+        stack.configurations.register(ill, name="ill")
+        with pytest.raises(ApplyError) as raised:
+            stack.apply()
+        assert "not well within 1.5 s of the restart" in str(raised.value)
+        outcome = raised.value.report.outcomes[0]
+        assert (outcome.state, "undo failed" in outcome.error) == ("failed", False)
+    assert site.runs_with() == {"context": 1, "status": 200}
+    assert not site.journal.exists()
 
 
 def test_the_secrets_of_the_health_request_are_not_shown():

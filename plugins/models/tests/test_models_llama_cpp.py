@@ -40,9 +40,22 @@ def test_first_the_context_is_shrunk_to_a_multiple_of_256():
 def test_then_layers_are_left_to_main_memory():
     answer = llama_cpp_fit(Q4, [card(4)], host_bytes=32 * GIB)
     assert (answer.fits, answer.context.value) == (True, 4096)
-    layer = -(-Q4.weight_bytes // 33) + 4096 * PER_TOKEN // 32
-    assert answer.gpu_layers.value == (4 * GIB - MARGIN_BYTES - _compute(Q4)) // layer
+    output = -(-Q4.weight_bytes // 33)  # nothing better is known without a GGUF header
+    room = 4 * GIB - MARGIN_BYTES - _compute(Q4) - output
+    assert answer.gpu_layers.value == 1 + room // (output + 4096 * PER_TOKEN // 32)
     assert "stay in main memory" in answer.gpu_layers.reason
+
+
+def test_the_sizes_of_a_gguf_header_decide_where_there_is_one():
+    """The output of a model with many words is larger than three layers: it is put first."""
+    small, outside = 100 * MIB, 1000 * MIB
+    model = evolve(Q4, layer_bytes=(small,) * 32, weight_bytes=32 * small + outside)
+    each = small + 4096 * PER_TOKEN // 32
+    room = MARGIN_BYTES + _compute(Q4) + outside + 7 * each
+    assert llama_cpp_fit(model, [Device("card", room)]).gpu_layers.value == 8
+    assert llama_cpp_fit(model, [Device("card", room - 1)]).gpu_layers.value == 7
+    less = MARGIN_BYTES + _compute(Q4) + outside - 1
+    assert llama_cpp_fit(model, [Device("card", less)]).gpu_layers.value == 0
 
 
 def test_what_main_memory_cannot_hold_does_not_fit():

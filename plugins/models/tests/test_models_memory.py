@@ -191,6 +191,16 @@ def test_heads_and_blocks_decide_what_can_be_split():
     assert allowed_tp(evolve(recipe, quantisation=None), 8) == (1, 2, 4, 8)
 
 
+def test_the_blocks_of_a_quantisation_that_is_asked_about_decide_too():
+    """Qwen2.5-72B is 29568 wide: for groups of 128 its publisher had to pad it to 29696."""
+    shape = known_model("Qwen2.5-72B-Instruct")
+    awq = Serving(fraction=0.92, quantisation=Quantisation("awq", 4, 128))
+    assert fit(shape, A100_40, tp=2, serving=awq).reason == (
+        "a width of 29568 cut into 2 would cut its blocks of 128"
+    )
+    assert fit(evolve(shape, intermediate_size=29696), A100_40, tp=2, serving=awq).fits
+
+
 @pytest.mark.parametrize(
     ("shape", "cards", "tp"),
     [
@@ -209,6 +219,14 @@ def test_the_fewest_cards_that_it_fits_on(shape, cards, tp):
     answer = choose_tp(shape, cards, serving=Serving(fraction=0.92, batched_tokens=8192))
     assert (answer.tp if answer.fits else None) == tp
     assert answer.reason
+
+
+def test_a_short_context_says_how_many_cards_give_more():
+    usual = Serving(fraction=0.92, batched_tokens=8192)
+    answer = choose_tp(SEVENTY, [H100] * 8, serving=usual)
+    assert (answer.tp, answer.context) == (2, 19136)
+    assert answer.advice == "4 GPUs would hold 471k tokens"
+    assert choose_tp(EIGHT, [H100] * 8, serving=usual).advice == ""
 
 
 def test_a_longer_context_takes_more_cards():
@@ -231,7 +249,7 @@ def test_what_does_not_fit_says_what_would():
     assert choose_tp(EIGHT, [L4], serving=shorter).fits
     assert (
         choose_tp(EIGHT, [Device("tiny", 2 * GIB, (6, 0), part_of_card=True)]).advice
-        == "a smaller model is needed"
+        == "larger cards or a smaller model are needed"
     )
 
 

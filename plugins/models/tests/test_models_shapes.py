@@ -137,7 +137,7 @@ def test_attention_that_no_formula_covers_says_so(tmp_path, changes, reason):
         ({"quant_method": "gptq", "bits": 8, "group_size": -1}, Quantisation("gptq", 8)),
         ({"quant_method": "fp8", "weight_block_size": [128, 128]}, Quantisation("fp8", 8, 128)),
         ({"quant_method": "bitsandbytes", "load_in_4bit": True}, Quantisation("bitsandbytes", 4)),
-        ({"quant_method": "mxfp4"}, Quantisation("mxfp4", 4, 32)),
+        ({"quant_method": "mxfp4"}, Quantisation("mxfp4", 4)),
         (
             {"quant_method": "compressed-tensors",
              "config_groups": {"group_0": {"weights": {"num_bits": 4, "type": "int", "group_size": 128}}}},
@@ -208,13 +208,23 @@ def test_weights_that_are_not_there_are_unknown_with_a_reason(tmp_path):
     assert "holds no weights" in shape.problems[0]
 
 
-def test_a_damaged_index_is_told_and_the_files_measured(tmp_path):
+def test_an_index_that_does_not_say_the_size_is_told_and_the_files_measured(tmp_path):
     path = folder(tmp_path)
     (path / "model.safetensors.index.json").write_text("{", encoding="utf-8")
     safetensors(path / "model.safetensors", 10)
     shape = read_folder(path)
     assert shape.weight_bytes == 10
-    assert "is not JSON" in shape.problems[0]
+    assert "does not say their total_size" in shape.problems[0]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_the_size_in_a_large_index_is_found_at_either_end(tmp_path, first):
+    names = {f"model.layers.{n}.weight": "model-00001-of-00001.safetensors" for n in range(5000)}
+    parts = [("metadata", {"total_size": 123}), ("weight_map", names)]
+    index = dict(parts if first else reversed(parts))
+    path = folder(tmp_path)
+    (path / "model.safetensors.index.json").write_text(json.dumps(index, indent=2), encoding="utf-8")
+    assert read_folder(path).weight_bytes == 123
 
 
 def test_a_safetensors_file_that_was_cut_off_is_not_measured(tmp_path):

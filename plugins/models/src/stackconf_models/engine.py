@@ -29,6 +29,7 @@ from stackconf import Applied, StackconfError
 
 if TYPE_CHECKING:
     import subprocess
+    from http.client import HTTPConnection
 
 RESTART_SECONDS = 60.0
 HEALTH_SECONDS = 200.0
@@ -352,10 +353,11 @@ def _ask(engine: Engine, seconds: float) -> str | None:
     if engine.health_url is None and engine.confirm is None:
         return None
     answer: list[str | None] = []
+    opened: list[HTTPConnection] = []
 
     def ask() -> None:
         try:
-            problem = _unhealthy(engine, seconds)
+            problem = _unhealthy(engine, seconds, opened)
             answer.append(engine.confirm() if problem is None and engine.confirm else problem)
         except Exception as error:  # noqa: BLE001 (whatever it is, the engine is not known to be well)
             answer.append(f"{engine.health_url}: {_hidden(engine, _why(error))}")
@@ -364,11 +366,27 @@ def _ask(engine: Engine, seconds: float) -> str | None:
     thread = Thread(target=ask, daemon=True, name="health")
     thread.start()
     thread.join(seconds)
-    return answer[0] if answer else f"{_address(engine)} gave no answer within {seconds:g} s"
+    if answer:
+        return answer[0]
+    _hang_up(opened)
+    return f"{_address(engine)} gave no answer within {seconds:g} s"
 
 
-def _unhealthy(engine: Engine, seconds: float) -> str | None:
-    """One GET; no redirect is followed, no proxy used, the answer's body not read."""
+def _hang_up(opened: list[HTTPConnection]) -> None:
+    """End a request that is not waited for any longer, so that its thread ends too."""
+    import socket
+
+    for connection in opened:
+        if connection.sock is not None:
+            with suppress(OSError):
+                connection.sock.shutdown(socket.SHUT_RDWR)
+
+
+def _unhealthy(engine: Engine, seconds: float, opened: list[HTTPConnection]) -> str | None:
+    """One GET; no redirect is followed, no proxy used, the answer's body not read.
+
+    The connection is put into `opened`.
+    """
     from http.client import HTTPConnection, HTTPException, HTTPSConnection
     from urllib.parse import urlsplit
 
@@ -379,6 +397,7 @@ def _unhealthy(engine: Engine, seconds: float) -> str | None:
         return f"{_address(engine)}: the health address is no http:// or https:// address"
     kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
     connection = kind(parts.hostname, parts.port, timeout=seconds)
+    opened.append(connection)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:
         connection.request("GET", target, headers={"Connection": "close", **engine.headers})

@@ -33,7 +33,7 @@ BLOCK = 16
 LEAST_CONTEXT = 4096
 """Less is no use; a model of shorter context needs its own. Source: llama.cpp, `--fit-ctx`."""
 MOST_CARDS = 64
-_ALTERNATIVES = (Quantisation("fp8", 8), Quantisation("awq", 4))
+_ALTERNATIVES = (Quantisation("fp8", 8), Quantisation("awq", 4, 128))
 _MANY = 10_000
 
 
@@ -84,7 +84,8 @@ class Fit:
 
     `tokens` is what the memory left for the KV cache holds, of all sequences together; `context`
     what one sequence can have: a multiple of `BLOCK`, at most the model's own. Both are `None` where
-    unknown; `tokens` also where any number fits. `advice` says what would fit where this does not.
+    unknown; `tokens` also where any number fits. `advice` says what would fit where this does not,
+    or how many cards give a longer context.
     """
 
     fits: bool | None
@@ -163,7 +164,7 @@ def fit(shape: ModelShape, device: Device, *, tp: int = 1, serving: Serving | No
 3.5 GiB other; 186k tokens, capped at the model's 131072
     """
     serving = serving or Serving()
-    problem = tp_problem(shape, tp)
+    problem = tp_problem(_as_served(shape, serving), tp)
     if problem is not None:
         return Fit(False, tp, problem, device=device)
     need, cache, missing = _parts(shape, tp, serving)
@@ -173,6 +174,11 @@ def fit(shape: ModelShape, device: Device, *, tp: int = 1, serving: Serving | No
     room = int(device.memory_bytes * serving.fraction)
     answer = Fit(False, tp, "", None, cache.tokens(room - need.total), need, room, cache, device)
     return _judged(shape, answer, serving)
+
+
+def _as_served(shape: ModelShape, serving: Serving) -> ModelShape:
+    """The model with the quantisation that is asked about: its blocks decide too."""
+    return shape if serving.quantisation is None else evolve(shape, quantisation=serving.quantisation)
 
 
 def _parts(shape: ModelShape, tp: int, serving: Serving) -> tuple[Need | None, KvCache | None, str]:
@@ -258,12 +264,23 @@ def choose_tp(shape: ModelShape, cards: Sequence[Device], *, serving: Serving | 
     answers = list(_answers(shape, cards, serving))
     good = [answer for answer in answers if answer.fits]
     if good:
-        return min(good, key=lambda answer: answer.tp)
+        best = min(good, key=lambda answer: answer.tp)
+        return evolve(best, advice=_longer(best, good))
     unsure = next((answer for answer in answers if answer.fits is None), None)
     if unsure is not None:
         return unsure
     last = max(answers, key=lambda answer: (answer.room or 0) * answer.tp)
     return evolve(last, advice=_advice(shape, last, serving))
+
+
+def _longer(best: Fit, good: Sequence[Fit]) -> str:
+    """What more of the same cards would add, where the context is shorter than the model's."""
+    assert best.device is not None  # noqa: S101 (an answer about devices)
+    more = (each for each in good if each.device and each.device.kind == best.device.kind)
+    for each in more:
+        if best.context and each.context and each.context > best.context:
+            return f"{each.tp} GPUs would hold {_count(each.tokens)} tokens"
+    return ""
 
 
 def _answers(shape: ModelShape, cards: Sequence[Device], serving: Serving) -> Iterator[Fit]:
@@ -275,7 +292,7 @@ def _answers(shape: ModelShape, cards: Sequence[Device], serving: Serving) -> It
         sorted(group, key=lambda card: card.memory_bytes or 0, reverse=True) for group in kinds.values()
     ]
     for group in sorted(groups, key=lambda group: group[0].memory_bytes or 0, reverse=True):
-        for tp in allowed_tp(shape, 1 if group[0].part_of_card else len(group)):
+        for tp in allowed_tp(_as_served(shape, serving), 1 if group[0].part_of_card else len(group)):
             # The least memory among those that share decides.
             yield fit(shape, group[tp - 1], tp=tp, serving=serving)
 
@@ -285,7 +302,7 @@ def _advice(shape: ModelShape, answer: Fit, serving: Serving) -> str:
     device = answer.device
     assert device is not None  # noqa: S101 (an answer about devices)
     ideas = []
-    more = () if device.part_of_card else allowed_tp(shape, MOST_CARDS)
+    more = () if device.part_of_card else allowed_tp(_as_served(shape, serving), MOST_CARDS)
     for tp in (tp for tp in more if tp > answer.tp):
         better = fit(shape, device, tp=tp, serving=serving)
         if better.fits:
@@ -294,7 +311,7 @@ def _advice(shape: ModelShape, answer: Fit, serving: Serving) -> str:
     ideas += list(_other_weights(shape, answer, serving))[:1]
     if serving.context is not None and answer.context and answer.context >= BLOCK:
         ideas.append(f"a context of at most {answer.context}")
-    return "; or ".join(ideas) or "a smaller model is needed"
+    return "; or ".join(ideas) or "larger cards or a smaller model are needed"
 
 
 def _other_weights(shape: ModelShape, answer: Fit, serving: Serving) -> Iterator[str]:

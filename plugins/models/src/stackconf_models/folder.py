@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from stackconf_models.reading import INDEX_BYTES, mapping, open_regular, read_json, text, whole
+from stackconf_models.reading import mapping, open_regular, read_json, text, whole
 from stackconf_models.shape import (
     Attention,
     Experts,
@@ -246,7 +246,7 @@ def _stated(config: Mapping[str, Any]) -> Quantisation | None:
     read: dict[str, Callable[[Mapping[str, Any]], Quantisation]] = {
         "fp8": lambda values: Quantisation("fp8", 8, _block(values)),
         "fbgemm_fp8": lambda _: Quantisation("fp8", 8),
-        "mxfp4": lambda _: Quantisation("mxfp4", 4, 32),
+        "mxfp4": lambda _: Quantisation("mxfp4", 4),  # engines pad its blocks of 32, as in gpt-oss
         "bitsandbytes": lambda values: Quantisation("bitsandbytes", 4 if values.get("load_in_4bit") else 8),
         "compressed_tensors": _compressed,
         "modelopt": _modelopt,
@@ -282,6 +282,8 @@ def _modelopt(config: Mapping[str, Any]) -> Quantisation:
     return Quantisation(algorithm, bits, whole(config, "group_size"))
 
 
+_INDEX_END = 64 * 1024
+_TOTAL_SIZE = re.compile(rb'"total_size"\s*:\s*(\d{1,19})(?!\d)')
 _SHARD = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
 _TORCH = re.compile(r"pytorch_model(-\d+-of-\d+)?\.bin")
 
@@ -291,13 +293,24 @@ def _weight_bytes(folder: Path, problems: list[str]) -> int | None:
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         try:
-            size = whole(mapping(read_json(index, INDEX_BYTES), "metadata"), "total_size")
-        except ModelUnreadable as error:
-            problems.append(str(error))
-            size = None
-        if size is not None:
-            return size
+            size = _total_size(index)
+        except (ModelUnreadable, OSError) as error:
+            problems.append(f"weights: {error}")
+        else:
+            if size is not None:
+                return size
+            problems.append(f"weights: {index} does not say their total_size")
     return _file_bytes(folder, problems)
+
+
+def _total_size(index: Path) -> int | None:
+    """`metadata.total_size`, from the ends of the file: what lies between may be megabytes of names."""
+    with open_regular(index) as file:
+        ends = file.read(_INDEX_END)
+        file.seek(max(file.tell(), index.stat().st_size - _INDEX_END))
+        ends += file.read(_INDEX_END)
+    found = _TOTAL_SIZE.search(ends)
+    return whole({"size": int(found[1])}, "size") if found else None
 
 
 def _file_bytes(folder: Path, problems: list[str]) -> int | None:

@@ -46,6 +46,8 @@ class _Case:
     layers: int
     weights: int
     layer: int
+    output: int
+    """What is no layer's: of it the cards take the output, on the one that holds the last layers."""
     cache: KvCache
     compute: int
     rooms: tuple[int, ...]
@@ -98,10 +100,12 @@ def llama_cpp_fit(
         why = cache.reason if cache.value is None else f"the sizes of {shape.name} are unknown"
         return LlamaCppFit(None, because(None, why), because(None, why))
     rooms = tuple((card.memory_bytes or 0) - MARGIN_BYTES for card in known)
+    layer = max(shape.layer_bytes or [-(-size // (shape.layers + 1))])
     case = _Case(
         shape.layers,
         size,
-        max(shape.layer_bytes or [-(-size // (shape.layers + 1))]),
+        layer,
+        size - sum(shape.layer_bytes) if shape.layer_bytes else layer,
         cache.value,
         compute,
         rooms,
@@ -160,12 +164,21 @@ def _shrunk(case: _Case, room: int, sequences: int) -> int | None:
 
 
 def _filled(case: _Case, context: int) -> int:
-    """How many layers the devices take, from the last to the first, each with its part of the cache."""
+    """How many layers the devices take, from the last to the first, each with its part of the cache.
+
+    The output comes first and counts as one; a device that cannot take it takes nothing.
+    """
     each = case.layer + -(-case.cache.size(context) // case.layers)
-    unassigned = case.layers + 1
+    filled = 0
     for room in reversed(case.rooms):
-        unassigned -= min(unassigned, max(0, room - case.compute) // each)
-    return case.layers + 1 - unassigned
+        left = room - case.compute
+        if not filled:
+            if left < case.output:
+                continue
+            left -= case.output
+            filled = 1
+        filled += min(case.layers + 1 - filled, max(0, left) // each)
+    return filled
 
 
 def _on_host(

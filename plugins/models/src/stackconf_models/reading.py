@@ -13,8 +13,6 @@ from stackconf_models.shape import ModelUnreadable
 
 CONFIG_BYTES = 4 * 1024**2
 """The largest `config.json` that is read; real ones take a few KiB."""
-INDEX_BYTES = 64 * 1024**2
-"""The largest index of weights; the largest real ones (a thousand files) take some 10 MiB."""
 MOST = 2**62
 """No size or count in a real model is larger."""
 
@@ -34,15 +32,15 @@ def open_regular(path: Path) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
-def read_json(path: Path, most: int = CONFIG_BYTES) -> dict[str, Any]:
-    """The JSON object in a file of at most `most` bytes. Raises `ModelUnreadable`."""
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of at most `CONFIG_BYTES`. Raises `ModelUnreadable`."""
     with open_regular(path) as file:
         try:
-            data = file.read(most + 1)
+            data = file.read(CONFIG_BYTES + 1)
         except OSError as error:
             raise ModelUnreadable(f"{path}: cannot be read: {_why(error)}") from None
-    if len(data) > most:
-        raise ModelUnreadable(f"{path}: is larger than {most} bytes, so it is no such file")
+    if len(data) > CONFIG_BYTES:
+        raise ModelUnreadable(f"{path}: is larger than {CONFIG_BYTES} bytes, so it is no such file")
     try:
         content = json.loads(data)
     except RecursionError:
