@@ -7,7 +7,10 @@
  *   crash FUNCTION          that function writes to address 0
  *   device                  what follows describes the next card
  *     name TEXT | uuid TEXT | pci TEXT | id HEX | memory TOTAL FREE | capability MAJOR MINOR
- *     cores N | mig N | addressing N | c2c N | node N
+ *     cores N | mig N | addressing N | c2c N | node N | affinity HEX | own_node N
+ *     links N               so many NVLink links are up (else 3: not supported)
+ *   between A B PATH READ NVLINK   of two cards: their common ancestor (0, 10, .. 50) and the P2P
+ *                         status of reading and of NVLink (0: possible); else 50, 0 and 5
  *     lost N                after N calls on this card, each returns 15 (GPU is lost)
  *     instance UUID BYTES MEBIBYTES MULTIPROCESSORS SLICES COMPUTE_SLICES
  * A card without `memory` answers 3 (not supported), one without `mig` too, and so on.
@@ -25,10 +28,10 @@
 
 struct rule { char function[64]; int code; int seconds; int crash; };
 struct card {
-    int index, calls, lost, has_memory, has_capability, cores, mig, addressing, c2c, node;
+    int index, calls, lost, has_memory, has_capability, cores, mig, addressing, c2c, node, links, own_node;
     char name[96], uuid[96], pci[32];
     unsigned id;
-    unsigned long long total, free;
+    unsigned long long total, free, affinity;
     int major, minor, rules, instances;
     struct rule rule[MOST];
     struct instance {
@@ -40,6 +43,7 @@ struct card {
 };
 
 static struct card cards[MOST];
+static struct { int path, read, nvlink, told; } between[MOST][MOST];
 static int count = -1, rules, cuda = 12040;
 static char driver[96] = "550.54.15";
 static struct rule rule[MOST];
@@ -56,6 +60,7 @@ static void load(void) {
         if (!strcmp(first, "device")) {
             cards[count].index = count;
             cards[count].mig = cards[count].addressing = cards[count].c2c = cards[count].node = -1;
+            cards[count].links = cards[count].own_node = -1;
             cards[count].lost = -1;
             count++;
         } else if (!strcmp(first, "driver")) snprintf(driver, sizeof driver, "%s", text);
@@ -67,6 +72,14 @@ static void load(void) {
             if (*first == 's') next->seconds = number;
             if (*first == 'c') next->crash = 1;
             if (card) card->rules++; else rules++;
+        } else if (!strcmp(first, "between")) {
+            int a, b, path, read, nvlink;
+            if (sscanf(text, "%d %d %d %d %d", &a, &b, &path, &read, &nvlink) != 5) continue;
+            for (int turn = 0; turn < 2; turn++) {
+                int one = turn ? b : a, other = turn ? a : b;
+                between[one][other].path = path; between[one][other].read = read;
+                between[one][other].nvlink = nvlink; between[one][other].told = 1;
+            }
         } else if (!card) continue;
         else if (!strcmp(first, "name")) snprintf(card->name, sizeof card->name, "%s", text);
         else if (!strcmp(first, "uuid")) snprintf(card->uuid, sizeof card->uuid, "%s", text);
@@ -79,6 +92,9 @@ static void load(void) {
         else if (!strcmp(first, "addressing")) card->addressing = atoi(text);
         else if (!strcmp(first, "c2c")) card->c2c = atoi(text);
         else if (!strcmp(first, "node")) card->node = atoi(text);
+        else if (!strcmp(first, "links")) card->links = atoi(text);
+        else if (!strcmp(first, "own_node")) card->own_node = atoi(text);
+        else if (!strcmp(first, "affinity")) card->affinity = strtoull(text, NULL, 16);
         else if (!strcmp(first, "lost")) card->lost = atoi(text);
         else if (!strcmp(first, "instance")) {
             struct instance *slice = &card->instance[card->instances++];
@@ -165,7 +181,40 @@ int nvmlDeviceGetCudaComputeCapability(void *handle, int *major, int *minor) {
     *major = card->major; *minor = card->minor;
     return 0;
 }
+int nvmlDeviceGetCpuAffinity(void *handle, unsigned size, unsigned long *cpus) {
+    ENTER(card_of(handle));
+    if (!card_of(handle)->affinity) return NOT_SUPPORTED;
+    memset(cpus, 0, size * sizeof *cpus);
+    cpus[0] = card_of(handle)->affinity;
+    return 0;
+}
+int nvmlDeviceGetTopologyCommonAncestor(void *first, void *second, int *out) {
+    ENTER(card_of(first));
+    int a = card_of(first)->index, b = card_of(second)->index;
+    *out = between[a][b].told ? between[a][b].path : 50;
+    return 0;
+}
+int nvmlDeviceGetP2PStatus(void *first, void *second, int what, int *out) {
+    ENTER(card_of(first));
+    int a = card_of(first)->index, b = card_of(second)->index;
+    *out = what == 2 ? 5 : 0;
+    if (between[a][b].told) *out = what == 2 ? between[a][b].nvlink : between[a][b].read;
+    return 0;
+}
+int nvmlDeviceGetNvLinkState(void *handle, unsigned link, unsigned *out) {
+    ENTER(card_of(handle));
+    if (card_of(handle)->links < 0) return NOT_SUPPORTED;
+    if (link >= 18) return 2;
+    *out = (int)link < card_of(handle)->links;
+    return 0;
+}
 #ifndef OLD_DRIVER
+int nvmlDeviceGetNumaNodeId(void *handle, int *out) {
+    ENTER(card_of(handle));
+    if (card_of(handle)->own_node < 0) return NOT_SUPPORTED;
+    *out = card_of(handle)->own_node;
+    return 0;
+}
 struct memory_v2 { unsigned version; unsigned long long total, reserved, free, used; };
 int nvmlDeviceGetMemoryInfo_v2(void *handle, struct memory_v2 *out) {
     struct memory plain;

@@ -12,8 +12,8 @@ import pytest
 from machines import linux, write
 
 from stackconf.hardware.discovery import discover
-from stackconf.hardware.facts import Accelerator, MigInstance, Visibility
-from stackconf.hardware.visibility import visible_cards
+from stackconf.hardware.facts import Accelerator, MigInstance, Peer, Visibility
+from stackconf.hardware.visibility import seen, visible_cards
 
 MIB = 1024**2
 
@@ -30,12 +30,23 @@ def h100(index: int, *more: str) -> str:
         "cores 16896",
         "mig 0",
         f"node {index // 4}",
+        f"affinity {'ff00' if index // 4 else 'ff'}",
+        "links 18",
         *more,
     ]
     return "\n".join(lines) + "\n"
 
 
-EIGHT = "driver 550.54.15\ncuda 12040\n" + "".join(h100(index) for index in range(8))
+def all_linked(count: int) -> str:
+    """Every pair over NVLink; cards of one socket behind one root, the others across the system."""
+    return "".join(
+        f"between {one} {other} {30 if one // 4 == other // 4 else 50} 0 0\n"
+        for other in range(count)
+        for one in range(other)
+    )
+
+
+EIGHT = "driver 550.54.15\ncuda 12040\n" + all_linked(8) + "".join(h100(index) for index in range(8))
 GB10 = """
 driver 580.95.05
 cuda 13000
@@ -49,6 +60,7 @@ cores 6144
 addressing 2
 c2c 1
 node 0
+affinity fffff
 """
 
 
@@ -76,6 +88,15 @@ def test_eight_h100(stub, nvidia_over):
         driver_version="550.54.15",
         runtime_version="12.4",
         visible=True,
+        ordinal=3,
+        near_cpus=range(8),
+        nvlinks=18,
+        nvlink_peers=(0, 1, 2, 4, 5, 6, 7),
+        peers=[
+            Peer(other, "nvlink", "root" if other < 4 else "system", direct=True)
+            for other in range(8)
+            if other != 3
+        ],
     )
     assert hardware.accelerators[3].free_bytes == 81000 * MIB
     assert [card.index for card in hardware.accelerators] == list(range(8))
@@ -90,6 +111,71 @@ def test_sysfs_says_which_node_a_card_is_near(stub, nvidia_over, tmp_path):
 def test_sysfs_without_a_node_leaves_it_to_the_driver(stub, nvidia_over, tmp_path):
     root = write(tmp_path / "other", {"/sys/bus/pci/devices/0000:10:00.0/numa_node": "-1\n"})
     assert nvidia_over(stub, h100(0), root=root).accelerators[0].numa_node == 0
+
+
+def test_sysfs_says_which_cpus_are_near(stub, nvidia_over, tmp_path):
+    device = "/sys/bus/pci/devices/0000:10:00.0"
+    root = write(tmp_path / "other", {f"{device}/local_cpulist": "0-3,8-11\n"})
+    assert nvidia_over(stub, h100(0), root=root).accelerators[0].near_cpus == (0, 1, 2, 3, 8, 9, 10, 11)
+
+
+def test_no_near_cpus_in_sysfs_leave_it_to_the_driver(stub, nvidia_over, tmp_path):
+    device = "/sys/bus/pci/devices/0000:10:00.0"
+    root = write(tmp_path / "other", {f"{device}/local_cpulist": "\n"})
+    hardware = nvidia_over(stub, h100(0, "affinity 5"), root=root)
+    assert hardware.accelerators[0].near_cpus == (0, 2)
+    assert hardware.problems == ()
+
+
+def test_a_card_whose_memory_is_a_node_of_its_own(stub, nvidia_over):
+    """Grace Hopper: the card's memory counts as main memory, and is the card's all the same."""
+    (card,) = nvidia_over(stub, h100(0, "addressing 2", "c2c 1", "own_node 1")).accelerators
+    assert (card.numa_node, card.memory_node, card.memory_kind) == (0, 1, "dedicated")
+    assert card.memory_bytes == 81559 * MIB
+
+
+def test_two_bridged_pairs(stub, nvidia_over):
+    """A bridge joins two cards; the other pairs go over PCIe, and some may not do that directly."""
+    pairs = "between 0 1 20 0 0\nbetween 2 3 20 0 0\nbetween 0 2 30 1 5\n"
+    cards = nvidia_over(stub, pairs + "".join(h100(n, "links 12") for n in range(4))).accelerators
+    assert [card.nvlink_peers for card in cards] == [(1,), (0,), (3,), (2,)]
+    assert [card.nvlinks for card in cards] == [12] * 4
+    assert cards[0].peers == (
+        Peer(1, "nvlink", "switches", direct=True),
+        Peer(2, "pcie", "root", direct=False),
+        Peer(3, "pcie", "system", direct=True),
+    )
+
+
+def test_cards_without_nvlink_certainly_have_no_peers_over_it(stub, nvidia_over):
+    cards = nvidia_over(stub, "".join(h100(n).replace("links 18", "") for n in range(2))).accelerators
+    assert [(card.nvlinks, card.nvlink_peers) for card in cards] == [(0, ()), (0, ())]
+
+
+def test_one_card_has_no_peers(stub, nvidia_over):
+    (card,) = nvidia_over(stub, h100(0)).accelerators
+    assert (card.nvlink_peers, card.peers) == ((), ())
+
+
+@pytest.mark.parametrize("told", ["fail nvmlDeviceGetP2PStatus 999\n", "between 0 1 30 0 6\n"])
+def test_a_status_that_is_not_known_leaves_the_peers_unknown(stub, nvidia_over, told):
+    hardware = nvidia_over(stub, told + h100(0) + h100(1))
+    assert [card.nvlink_peers for card in hardware.accelerators] == [None, None]
+    assert {problem.fact for problem in hardware.problems} >= {"accelerators.nvlink_peers"}
+
+
+def test_a_card_that_is_cut_up_reaches_no_other(stub, nvidia_over):
+    text = "between 0 1 30 0 0\n" + h100(0, "mig 1", f"instance MIG-0 {MIB} 9856 16 1 1") + h100(1)
+    cards = nvidia_over(stub, text).accelerators
+    assert [card.nvlink_peers for card in cards] == [(), ()]
+    assert cards[1].peers == (Peer(0, "pcie", "root", direct=False),)
+
+
+def test_a_hang_between_cards_keeps_all_that_is_known_of_each(stub, nvidia_over):
+    hardware = nvidia_over(stub, f"sleep nvmlDeviceGetP2PStatus 60\n{EIGHT}", deadline=4)
+    assert [card.memory_bytes for card in hardware.accelerators] == [81559 * MIB] * 8
+    assert {card.nvlink_peers for card in hardware.accelerators} == {None}
+    assert {problem.kind for problem in hardware.problems} == {"timeout"}
 
 
 def test_seven_mig_instances(stub, nvidia_over):
@@ -107,7 +193,7 @@ def test_a_parent_that_may_not_tell_its_memory_still_has_instances(stub, nvidia_
     hardware = nvidia_over(stub, text.replace("memory ", "nothing "))
     (card,) = hardware.accelerators
     assert (card.memory_bytes, card.memory_kind) == (None, None)
-    assert card.mig == (MigInstance("MIG-0", None, MIB, 16),)
+    assert card.mig == (MigInstance("MIG-0", None, MIB, 16, visible=True),)
     assert ("accelerators.memory_bytes", "unsupported") in reasons(hardware)
 
 
@@ -282,6 +368,8 @@ IDENTITY = [
     ("nvmlDeviceGetCudaComputeCapability", "compute_capability"),
     ("nvmlDeviceGetNumGpuCores", "multiprocessors"),
     ("nvmlDeviceGetMemoryAffinity", "numa_node"),
+    ("nvmlDeviceGetCpuAffinity", "near_cpus"),
+    ("nvmlDeviceGetNvLinkState", "nvlinks"),
     ("nvmlDeviceGetMemoryInfo", "memory_bytes"),
     ("nvmlSystemGetDriverVersion", "driver_version"),
     ("nvmlSystemGetCudaDriverVersion_v2", "runtime_version"),
@@ -400,6 +488,38 @@ def test_instances_make_their_card_visible_and_cuda_takes_one():
     assert visible_cards("MIG-GPU-1bc/1/0", None, both) == [False, True]
     assert visible_cards("MIG-zz", None, both) == [False, False]
     assert visible_cards("0", None, both) == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("value", "order", "among", "ordinals"),
+    [
+        (None, None, SAME, [0, 1, 2]),
+        ("2,0", None, SAME, [1, None, 0]),
+        ("GPU-2,GPU-0", None, SAME, [1, None, 0]),
+        ("1,1", None, SAME, [None, None, None]),
+        ("2,-1,0", None, SAME, [None, None, 0]),
+        ("", None, SAME, [None, None, None]),
+        (None, None, MIXED, [None, None]),
+        (None, "PCI_BUS_ID", MIXED, [0, 1]),
+        ("1,0", None, MIXED, [None, None]),
+        ("GPU-1,GPU-0", None, MIXED, [1, 0]),
+    ],
+)
+def test_cuda_counts_in_the_order_of_the_list(value, order, among, ordinals):
+    assert [card.ordinal for card in seen(value, order, among)] == ordinals
+
+
+def test_the_instance_that_is_named_is_the_one_that_is_used():
+    parts = (MigInstance("MIG-aa"), MigInstance("MIG-ab"))
+    card = Accelerator("nvidia", index=0, uuid="GPU-0bc", mig_enabled=True, mig=parts)
+
+    def used(value):
+        return [one.visible for one in seen(value, None, [card])[0].mig]
+
+    assert used("MIG-ab") == [False, True]
+    assert used("MIG-ab,MIG-aa") == [False, True]
+    assert used("") == used("-1") == used("MIG-zz") == [False, False]
+    assert used(None) == used("MIG-GPU-0bc/1/0") == [None, None]
 
 
 def test_uuids_that_could_not_be_read_leave_it_open():

@@ -40,6 +40,14 @@ def _throughputs(values: Iterable[Throughput]) -> tuple[Throughput, ...]:
     return tuple(values)
 
 
+def _peers(values: Iterable[Peer] | None) -> tuple[Peer, ...] | None:
+    return None if values is None else tuple(values)
+
+
+def _known_numbers(values: Iterable[int] | None) -> tuple[int, ...] | None:
+    return None if values is None else tuple(values)
+
+
 def _words(values: Iterable[str]) -> tuple[str, ...]:
     return tuple(values)
 
@@ -161,6 +169,24 @@ class MigInstance:
     """Such as `1g.10gb`."""
     memory_bytes: int | None = None
     multiprocessors: int | None = None
+    visible: bool | None = None
+    """Whether CUDA uses it in this process; `None` when that is not certain. CUDA uses one."""
+
+
+@frozen
+class Peer:
+    """What lies between a card and another one of the same driver."""
+
+    index: int
+    """The other card's number."""
+    link: Literal["nvlink", "xgmi", "pcie"] | None = None
+    """What carries data between the two."""
+    path: Literal["board", "switch", "switches", "root", "node", "system"] | None = None
+    """What they share on the PCI bus, nearest first: one board, one switch, several switches, one
+    root complex, one NUMA node, nothing but the system (what `nvidia-smi topo -m` calls X, PIX, PXB,
+    PHB, NODE, SYS)."""
+    direct: bool | None = None
+    """Whether one can read the other's memory without going through the host's."""
 
 
 @frozen
@@ -271,15 +297,30 @@ class Accelerator:
     multiprocessors: int | None = None
     mig_enabled: bool | None = None
     mig: tuple[MigInstance, ...] = field(default=(), converter=_instances)
+    architecture: str | None = None
+    """What compilers call it where there is no compute capability: `gfx942`."""
     numa_node: int | None = None
+    """The NUMA node it is nearest to."""
+    near_cpus: tuple[int, ...] | None = field(default=None, converter=_known_numbers)
+    """The kernel numbers of the CPUs it is nearest to."""
+    memory_node: int | None = None
+    """The NUMA node that its own memory *is*, on machines where it is one (Grace Hopper): the
+    kernel counts it as main memory too."""
     driver_version: str | None = None
     runtime_version: str | None = None
     """The newest CUDA (or other runtime) version the driver serves, such as `12.4`."""
     visible: bool | None = None
     """Whether the visibility variables let this process see it; `None` when they cannot be read
     with certainty."""
-    nvlink_peers: tuple[int, ...] | None = None
+    ordinal: int | None = None
+    """The number that programs of this process have for it, after the visibility variables:
+    `cuda:0`. `None` for a hidden card, and where it is not certain."""
+    nvlinks: int | None = None
+    """How many NVLink links of it are up, whatever is at their other end."""
+    nvlink_peers: tuple[int, ...] | None = field(default=None, converter=_known_numbers)
     """The numbers of the cards that it reaches over NVLink; empty when certainly none."""
+    peers: tuple[Peer, ...] | None = field(default=None, converter=_peers)
+    """What lies between it and each other card; empty when there is no other."""
     nominal: Nominal | None = field(default=None, eq=False)
     """What is published for its model; not read from it, and not part of the fingerprint."""
 

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from attrs import define, evolve, field
 
 from stackconf.hardware.facts import Accelerator, Fact, MigInstance, Problem, Visibility
-from stackconf.hardware.files import Files, chosen_root, kibibytes, whole_number
+from stackconf.hardware.files import Files, chosen_root, cpu_list, kibibytes, whole_number
 from stackconf.hardware.nvml import (
     ADDRESSING_ATS,
     ADVICE,
@@ -31,7 +31,8 @@ from stackconf.hardware.nvml import (
     Nvml,
     decoded,
 )
-from stackconf.hardware.visibility import visible_cards
+from stackconf.hardware.topology import with_links
+from stackconf.hardware.visibility import seen
 from stackconf.hookspecs import hookimpl
 
 stackconf_api = 1
@@ -71,6 +72,9 @@ CORES_PER_MULTIPROCESSOR = {
     (12, 0): 128,
     (12, 1): 128,
 }
+
+CPU_WORDS = 64
+"""Of 64 CPUs each: more than any machine has."""
 
 MAX_MIG = 64
 """More instances than any card can have."""
@@ -121,9 +125,16 @@ class _Card:
     known: Accelerator
     instances: list[tuple[Any, MigInstance]] = field(factory=list)
 
+    def take(self, known: Accelerator) -> None:
+        """Know more of it."""
+        self.known = known
+        self.instances = [(own, now) for (own, _), now in zip(self.instances, known.mig, strict=True)]
+
 
 def _cards(files: Files, nvml: Nvml, count: int, environment: Mapping[str, str]) -> Iterator[Accelerator]:
-    """Each card twice: what it is, and after all of them the details, which may hang."""
+    """Each card as far as it is known: what it is, then the details, then what lies between the
+    cards. Whatever hangs, what came before it counts.
+    """
     common = Accelerator(
         "nvidia",
         driver_version=nvml.text("driver_version", None, "nvmlSystemGetDriverVersion"),
@@ -131,12 +142,14 @@ def _cards(files: Files, nvml: Nvml, count: int, environment: Mapping[str, str])
     )
     cards = [_identified(nvml, evolve(common, index=index), index) for index in range(count)]
     value, order = environment.get("CUDA_VISIBLE_DEVICES"), environment.get("CUDA_DEVICE_ORDER")
-    for card, visible in zip(cards, visible_cards(value, order, [card.known for card in cards]), strict=True):
-        card.known = evolve(card.known, visible=visible)
+    for card, known in zip(cards, seen(value, order, [card.known for card in cards]), strict=True):
+        card.take(known)
         yield card.known
     for card in cards:
         if card.handle is not None:
-            yield _detailed(files, nvml, card)
+            card.take(_detailed(files, nvml, card))
+            yield card.known
+    yield from with_links(nvml, [(card.index, card.handle, card.known) for card in cards])
 
 
 def _identified(nvml: Nvml, known: Accelerator, index: int) -> _Card:
@@ -173,6 +186,8 @@ def _detailed(files: Files, nvml: Nvml, card: _Card) -> Accelerator:
         multiprocessors=_multiprocessors(nvml, handle, index, capability),
         mig=tuple(_sized(nvml, own, one, index, total) for own, one in card.instances),
         numa_node=_numa_node(files, nvml, handle, card.known),
+        near_cpus=_near_cpus(files, nvml, handle, card.known),
+        memory_node=nvml.try_ask("nvmlDeviceGetNumaNodeId", handle),
     )
 
 
@@ -246,20 +261,43 @@ def _multiprocessors(nvml: Nvml, handle: Any, index: int, capability: tuple[int,
 
 def _numa_node(files: Files, nvml: Nvml, handle: Any, card: Accelerator) -> int | None:
     """The node whose CPUs are nearest: sysfs, else NVML's memory affinity; -1 is "not said"."""
-    match = re.fullmatch(r"([0-9A-Fa-f]+):([0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-7])", card.pci_bus_id or "")
-    if match:
-        address = f"{int(match[1], 16):04x}:{match[2].lower()}"
-        node = whole_number(files.text(f"/sys/bus/pci/devices/{address}/numa_node", "accelerators.numa_node"))
+    if folder := _folder(card):
+        node = whole_number(files.text(f"{folder}/numa_node", "accelerators.numa_node"))
         if node is not None:
             return node
     masks = nvml.ask("numa_node", card.index, "nvmlDeviceGetMemoryAffinity", handle, 16, 0)
     if masks is None:
         return None
-    nodes = [64 * word + bit for word, mask in enumerate(masks) for bit in range(64) if mask >> bit & 1]
+    nodes = _bits(masks)
     if len(nodes) == 1:
         return nodes[0]
     nvml.note("numa_node", card.index, "unsupported", f"nvmlDeviceGetMemoryAffinity gives {len(nodes)} nodes")
     return None
+
+
+def _near_cpus(files: Files, nvml: Nvml, handle: Any, card: Accelerator) -> tuple[int, ...] | None:
+    """The CPUs that sysfs names, else NVML's affinity; none at all is "not said"."""
+    if folder := _folder(card):
+        cpus = cpu_list(files.text(f"{folder}/local_cpulist", "accelerators.near_cpus"))
+        if cpus:
+            return cpus
+    masks = nvml.ask("near_cpus", card.index, "nvmlDeviceGetCpuAffinity", handle, CPU_WORDS)
+    if masks is None:
+        return None
+    cpus = tuple(_bits(masks))
+    if not cpus:
+        nvml.note("near_cpus", card.index, "unsupported", "nvmlDeviceGetCpuAffinity gives no CPUs")
+    return cpus or None
+
+
+def _folder(card: Accelerator) -> str | None:
+    """Where sysfs has the card."""
+    match = re.fullmatch(r"([0-9A-Fa-f]+):([0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-7])", card.pci_bus_id or "")
+    return f"/sys/bus/pci/devices/{int(match[1], 16):04x}:{match[2].lower()}" if match else None
+
+
+def _bits(words: Iterable[int]) -> list[int]:
+    return [64 * number + bit for number, word in enumerate(words) for bit in range(64) if word >> bit & 1]
 
 
 # ----------------------------------------------------------------------------------------- MIG
