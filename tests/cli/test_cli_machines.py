@@ -100,7 +100,7 @@ def test_a_snapshot_of_one_machine_is_planned_on_another(cli, stack, monkeypatch
         (["providers", "list"], "hardware: synthetic, from l4:2\nprovider "),
         (["inspect"], "# hardware: synthetic, from l4:2\nproviders:\n"),
         (["configurations", "inspect"], "# hardware: synthetic, from l4:2\nproviders:\n"),
-        (["hardware"], "hardware: synthetic, from l4:2\n\nHost\n"),
+        (["hardware"], "hardware: synthetic, from l4:2\n\n┌ synthetic: l4:2 ─"),
     ],
 )
 def test_every_command_that_takes_a_machine_says_which(cli, stack, args, start):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from stackconf.cli.hardware import _Picture
+from stackconf.cli.hardware import _Facts
 from stackconf.cli.output import Screen
 from stackconf.hardware.facts import Accelerator, Hardware, MigInstance, Problem
 from stackconf.testing import GIB, machine
@@ -73,7 +73,13 @@ def test_hardware_is_drawn_and_printed_as_json(cli, monkeypatch) -> None:
     ran = cli("hardware", plugin=False)
     assert ran.code == 0
     headings = [line for line in ran.out.splitlines() if line and not line.startswith(" ")]
-    assert headings[:5] == ["Host", "CPU", "Memory", "Accelerators", "Visibility variables"]
+    assert [line for line in headings if line[0] not in "┌│└"][:5] == [
+        "Host",
+        "CPU",
+        "Memory",
+        "Accelerators",
+        "Visibility variables",
+    ]
     data = cli("hardware", "--json", plugin=False).data
     assert data["cpu"]["logical_cores"] >= 1
     assert f"{data['memory']['total_bytes'] / 2**30:.1f} GiB" in ran.out
@@ -89,7 +95,7 @@ def test_what_nobody_looked_for_is_not_called_none(cli) -> None:
 def drawn(hardware: Hardware, width: int | None) -> str:
     screen = Screen(io.StringIO(), "never")
     screen.width = width
-    _Picture(screen).draw(hardware)
+    _Facts(screen).tell(hardware)
     return screen.stream.getvalue()
 
 

@@ -23,16 +23,19 @@ _GIB = 1024**3
 
 @click.command("hardware", cls=Command, takes_hardware=True)
 @click.option("--catalogue", "cards", is_flag=True, help="List the cards whose figures are known instead.")
+@click.option("--svg", metavar="FILE", type=click.Path(), help="Write the picture to a file, as SVG.")
 @hardware_options
 @pass_settings
-def hardware(settings: Settings, *, cards: bool) -> None:
-    """Show what is known about this machine: processors, memory, accelerators.
+def hardware(settings: Settings, *, cards: bool, svg: str | None) -> None:
+    """Draw this machine and tell what is known about it: processors, memory, accelerators.
 
     Beside what the host has stands what this process may use, and which limit decides that. What
     is unknown is said to be unknown, and why. Nothing is changed.
 
     With --json it is a snapshot: `--hardware FILE` of other commands reads it, on any machine.
     """
+    if svg is not None and (cards or settings.json):
+        raise click.UsageError("--svg is for the picture alone; leave out --json and --catalogue")
     if cards:
         from stackconf.cli.cards import show
 
@@ -40,16 +43,21 @@ def hardware(settings: Settings, *, cards: bool) -> None:
         return
     on = one_machine(settings)
     if on:
-        _show(settings, on.hardware, str(on))
+        _show(settings, on.hardware, str(on), svg)
         return
     registry = open_registry(settings)
     with waiting(settings, "looking at this machine"):
         found = start_discovery(registry).result()
-    _show(settings, found, "")
+    _show(settings, found, "", svg)
     warn_of_plugins(settings, registry)
 
 
-def _show(settings: Settings, found: Hardware, source: str) -> None:
+def _show(settings: Settings, found: Hardware, source: str, svg: str | None) -> None:
+    if svg is not None:
+        from stackconf.cli.picture import write_svg
+
+        write_svg(settings, found, svg)
+        return
     if settings.json:
         from stackconf.hardware.codec import to_dict
         from stackconf.hardware.snapshot import recorded
@@ -59,14 +67,17 @@ def _show(settings: Settings, found: Hardware, source: str) -> None:
     if source:
         out(settings).line(f"hardware: {source}", "dim")
         out(settings).line()
-    _Picture(out(settings)).draw(found)
+    from stackconf.cli.picture import draw
+
+    draw(out(settings), found)
+    _Facts(out(settings)).tell(found)
 
 
-class _Picture:
+class _Facts:
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
 
-    def draw(self, found: Hardware) -> None:
+    def tell(self, found: Hardware) -> None:
         self._host(found.host)
         self._cpu(found.cpu)
         self._memory(found.memory)
