@@ -115,6 +115,11 @@ class Report:
     took_over: int = 0
     warnings: tuple[str, ...] = ()
 
+    @property
+    def restores(self) -> bool:
+        """Whether it gave back what was applied before, instead of applying its revision."""
+        return bool(self.outcomes) and all(each.kind == "restore" for each in self.outcomes)
+
     def of(self, state: State) -> tuple[Outcome, ...]:
         """The outcomes in one state."""
         return tuple(outcome for outcome in self.outcomes if outcome.state == state)

@@ -14,7 +14,7 @@ from stackconf.conflicts import ABSENT, FieldDiff, differences, providers_of
 from stackconf.errors import UnknownName
 from stackconf.plan import AppliedRecord, Digest, ProviderChange, make_plan, snapshot
 from stackconf.resolve.references import shown
-from stackconf.store.base import Attempt, Configuration, Revision, RevisionSummary, State
+from stackconf.store.base import Attempt, Configuration, Revision, RevisionSummary, State, restored_by
 
 if TYPE_CHECKING:
     from stackconf.resolve.resolve import Resolved
@@ -32,11 +32,11 @@ _RELATIVE = re.compile(r"(?:head)?[-~](?P<back>\d{1,9})")
 class AttemptSummary:
     """One apply, as history lists it. Times are UTC, ISO 8601.
 
-    `state` is `applied`, `pending`, `failed`, `begun` (it has not ended: it runs, or was killed) or
-    `cut_off` (it was killed, and a later one took over). `provider` and `error` are those of the
-    provider that failed or is pending. `seconds` is `None` where it has not ended, or the clock
-    went back. `now` is the revision that counts after it, `None` where that is not known.
-    `took_over` is the attempt that was cut off before it.
+    `state` is `applied`, `restored` (what was applied before is back), `pending`, `failed`, `begun` (it
+    has not ended: it runs, or was killed) or `cut_off` (it was killed, and a later one took over).
+    `provider` and `error` are those of the provider that failed or is pending. `seconds` is `None`
+    where it has not ended, or the clock went back. `now` is the revision that counts after it, `None`
+    where that is not known. `took_over` is the attempt that was cut off before it.
     """
 
     number: int
@@ -222,7 +222,7 @@ def _summary(attempt: Attempt, now: int | None, took_over: int | None) -> Attemp
     return AttemptSummary(
         attempt.number,
         attempt.revision,
-        attempt.state,
+        "restored" if outcomes and all(map(restored_by, outcomes)) else attempt.state,
         attempt.begun_at,
         attempt.finished_at,
         _seconds(attempt),

@@ -23,6 +23,7 @@ from stackconf.plan import (
     ProviderChange,
     digester,
     is_unknown,
+    is_unmanaged,
     make_plan,
 )
 from stackconf.registry.registry import Missing, Owned
@@ -59,7 +60,7 @@ class Resolution:
     @property
     def issues(self) -> tuple[Issue, ...]:
         """Everything that is wrong or was dropped: in the order of the file, then what is not in it."""
-        found = [*self.stack.issues, *self.unmatched]
+        found = [*map(self._where_managed, self.stack.issues), *self.unmatched]
         for resolved in self.providers.values():
             found += [_with_way_out(issue, resolved) for issue in resolved.issues]
             plan = resolved.plan
@@ -72,6 +73,13 @@ class Resolution:
     def errors(self) -> tuple[Issue, ...]:
         """The issues that stop an apply."""
         return tuple(issue for issue in self.issues if issue.level == "error")
+
+    def _where_managed(self, issue: Issue) -> Issue:
+        """What the file says wrong about the values of a provider that is left alone stops nothing."""
+        resolved = self.providers.get(issue.provider)
+        alone = resolved is not None and any(map(is_unmanaged, resolved.issues))
+        of_values = issue.level == "error" and issue.path.startswith("config")
+        return evolve(issue, level="warning") if alone and of_values else issue
 
 
 @frozen(eq=False)
@@ -286,8 +294,13 @@ class Manager:
         """What is wanted, what was tried last and what runs, for each provider."""
         from stackconf.status import status_of
 
-        running = store.holder()
-        view = store.view()
+        running, view = store.holder(), store.view()
+        while running is None and view.open_attempt is not None:
+            # Cut off, unless it began or ended while this looked.
+            seen = view.open_attempt.number
+            running, view = store.holder(), store.view()
+            if view.open_attempt is not None and view.open_attempt.number == seen:
+                break
         plan = self._plan(view, store)
         return status_of(plan, view, store.status(), self.provider_keys(), running=running)
 

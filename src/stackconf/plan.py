@@ -94,9 +94,19 @@ class Plan:
         """The issues that stop an apply."""
         return tuple(issue for issue in self.issues if issue.level == "error")
 
+    @property
+    def unmanaged(self) -> tuple[Issue, ...]:
+        """The issues that only say that a provider is left alone, since no plugin knows its type."""
+        return tuple(issue for issue in self.issues if is_unmanaged(issue))
+
     def __bool__(self) -> bool:
         """Whether anything would change."""
         return bool(self.changes)
+
+
+def is_unmanaged(issue: Issue) -> bool:
+    """Whether an issue only says that a provider is left alone."""
+    return issue.code == "unknown-type" and issue.level == "warning"
 
 
 @frozen

@@ -18,10 +18,13 @@ if TYPE_CHECKING:
     from stackconf.plan import Plan
     from stackconf.store.base import Holder, OpenAttempt, Status, View
 
-Standing: TypeAlias = Literal["applied", "to apply", "to leave", "unknown", "invalid"]
-"""`applied`: it runs with what is wanted. `to apply`: it does not yet. `to leave`: it runs and is in
-the stack file no more. `unknown`: nobody can say what it runs with. `invalid`: what is wanted does
-not validate; what is applied stays.
+Standing: TypeAlias = Literal[
+    "applied", "to apply", "applying", "to leave", "unknown", "invalid", "not managed"
+]
+"""`applied`: it runs with what is wanted. `to apply`: it does not yet. `applying`: an apply that runs is
+at it, or was. `to leave`: it runs and is in the stack file no more. `unknown`: nobody can say what it
+runs with. `invalid`: what is wanted does not validate; what is applied stays. `not managed`: no plugin
+knows its type, and it is left alone.
 """
 
 
@@ -39,7 +42,7 @@ class Tried:
 @frozen
 class ProviderStatus:
     """One provider. `applied` is the revision that brought what it runs with; `None` if it does not
-    run, and for `unknown` that which is last known.
+    run, and for `unknown` and `applying` that which is last known.
     """
 
     provider: str
@@ -58,6 +61,11 @@ class StackStatus:
     running: Holder | None = None
     cut_off: OpenAttempt | None = None
 
+    @property
+    def settled(self) -> bool:
+        """Whether every provider that is managed runs with what is wanted."""
+        return all(each.standing in {"applied", "not managed"} for each in self.providers)
+
     def of(self, standing: Standing) -> tuple[ProviderStatus, ...]:
         """The providers of one standing."""
         return tuple(each for each in self.providers if each.standing == standing)
@@ -75,14 +83,19 @@ def status_of(
     changed = {change.provider.key for change in plan.changes}
     known = changed | set(plan.unchanged)
     gone = [key for key in view.applied if key not in keys]
+    unmanaged = {issue.provider for issue in plan.unmanaged}
+    attempt = view.open_attempt
+    at_work = {step.provider.key for step in attempt.touched} if running and attempt else set()
     providers = []
     for key in (*keys, *gone):
         record = view.applied.get(key)
         standing: Standing = "applied"
         if is_unknown(record):
-            standing = "unknown"
+            standing = "applying" if key in at_work else "unknown"
         elif key in gone:
             standing = "to leave"
+        elif key in unmanaged:
+            standing = "not managed"
         elif key not in known:
             standing = "invalid"
         elif key in changed:
@@ -90,9 +103,7 @@ def status_of(
         applied = None if record is None or last_known(record) is None else record.revision
         desired = None if key in gone else plan.base_revision
         providers.append(ProviderStatus(key, standing, desired, _tried(last.get(key)), applied))
-    return StackStatus(
-        plan.base_revision, tuple(providers), running, view.open_attempt if running is None else None
-    )
+    return StackStatus(plan.base_revision, tuple(providers), running, attempt if running is None else None)
 
 
 def _tried(status: Status | None) -> Tried | None:

@@ -188,7 +188,7 @@ def test_apply_reports_each_provider_and_pending_is_no_failure(cli, here) -> Non
     first, second, verdict = ran.out.splitlines()
     assert first.split() == ["pending", "inference/one", first.split()[2], "s", "cannot", "reach", "it"]
     assert second.split()[:2] == ["applied", "vector_io/vectors"]
-    assert verdict == "revision 0 applied, in part pending: 1 applied, 1 pending"
+    assert verdict == "revision 0 applied in part: 1 applied, 1 pending"
     assert "the next `stackconf apply` tries again" in ran.err
     assert cli("apply", "--json").data["state"] == "pending"
     strict = cli("apply", "--require-healthy")
@@ -241,6 +241,23 @@ def test_unknown_types_are_errors_with_a_way_out(cli, here) -> None:
     skipped = cli("plan", "--skip-unknown")
     assert (skipped.code, skipped.err) == (0, "")
     assert "not managed\n    vector_io/vectors: no installed plugin provides" in skipped.out
+
+
+def test_what_is_not_managed_stops_nothing_and_is_told_shortly(cli, here) -> None:
+    edit(here, "inline::acme", "inline::weather")
+    edit(here, "config: {}", "config: {url: '${env.WEATHER_URL}'}")
+    assert cli("apply").code == 1
+    applied = cli("apply", "--skip-unknown")
+    assert (applied.code, applied.out.splitlines()[-1]) == (0, "revision 0 applied: 1 applied")
+    assert (
+        "warning: vector_io/vectors: config.url: the environment variable `WEATHER_URL` is not" in applied.err
+    )
+    assert "hint: 1 provider not managed, of unknown type; -v says which" in applied.err
+    ran = cli("status", "--skip-unknown", "--exit-code")
+    assert (ran.code, ran.err) == (0, "")
+    assert "vector_io/vectors  not managed  0       -      -          -" in ran.out.splitlines()
+    assert "inline::weather" in cli("drift", "--skip-unknown", "-v").err
+    assert "inline::weather" in cli("check", "--skip-unknown").err
 
 
 def test_check_reports_every_issue_of_every_file(cli, here) -> None:

@@ -57,7 +57,9 @@ def test_an_apply_that_runs_and_one_that_was_killed_are_said(cli, here) -> None:
     edit(here, "http://one", "http://slow")
     child = started(here)
     assert "an apply is running by" in cli("status").err
-    assert cli("status", "--json").data["running"]["pid"] == child.pid
+    data = cli("status", "--json").data
+    assert (data["running"]["pid"], data["providers"][0]["state"]) == (child.pid, "applying")
+    assert "inference/one      applying  0       -      -?" in cli("status").out
     child.send_signal(signal.SIGKILL)
     child.wait(20)
     ran = cli("status")
@@ -82,7 +84,10 @@ def test_recover_gives_back_what_there_was_and_apply_goes_on_instead(cli, here) 
         ],
     )
     assert "as it was before" in ran.out
-    assert cli("status", "--json").data["providers"][0]["state"] == "to apply"
+    one = cli("status", "--json").data["providers"][0]
+    assert (one["state"], one["tried"]["state"]) == ("to apply", "restored")
+    assert cli("history", "--json").data["attempts"][0]["state"] == "restored"
+    assert cli("history").err == "hint: nothing was ever registered\n"
     edit(here, "http://slow", "http://quick")
     assert cli("apply", "--json").data["took_over"] == 0
 

@@ -12,7 +12,10 @@ from test_core_apply import Service, World, services
 from test_core_journal import killed
 
 from stackconf import Applied, ApplyError
+from stackconf.apply import Report
 from stackconf.retry import keep_trying
+from stackconf.store.base import JournalStep
+from stackconf.types import Provider
 
 
 def standings(stack) -> dict[str, tuple]:
@@ -72,6 +75,28 @@ def test_who_applies_now_is_said_and_what_it_touches_is_not_called_cut_off(tmp_p
     with open_stack(tmp_path, one(), Owner(Service, applying=applying)) as stack:
         stack.apply(actor="kim")
     assert (seen[0].running.actor, seen[0].cut_off) == ("kim", None)
+
+
+def test_an_apply_that_begins_or_ends_while_status_looks_was_not_killed(tmp_path):
+    with (
+        open_stack(tmp_path, one(), Owner(Service)) as stack,
+        open_stack(tmp_path, one(), Owner(Service)) as by,
+    ):
+        view = stack.store.view
+
+        def ending():
+            """Another process begins an apply just before the store is read, and ends it after."""
+            with by.store.applying("kim"):
+                number = by.store.begin(
+                    0, "kim", [JournalStep(Provider("inference", "acme", "t"), "join", {})]
+                )
+                seen = view()
+                by.store.finish(number, Report("applied", attempt=number), {}, [])
+            stack.store.view = view
+            return seen
+
+        stack.store.view = ending
+        assert stack.status().cut_off is None
 
 
 def test_a_provider_that_left_the_file_and_one_that_no_longer_validates_are_told(tmp_path):

@@ -11,7 +11,7 @@ from stackconf.cli.failures import ERROR, INTERRUPTED
 from stackconf.cli.opening import opened
 from stackconf.cli.options import SECONDS, Command, Settings, pass_settings, stack_options
 from stackconf.cli.output import err, show_issues
-from stackconf.cli.plan import is_unmanaged, summary
+from stackconf.cli.plan import summary
 from stackconf.cli.report import exit_code, observer_of, report_of, tell
 from stackconf.cli.waiting import waiting
 
@@ -66,7 +66,7 @@ def _run(
         with waiting(settings, "planning"):
             made = stack.plan() if plan is None else stack.read_plan(plan)
         if not made.errors:
-            show_issues(settings, [issue for issue in made.issues if not is_unmanaged(issue)])
+            show_issues(settings, made.issues)
             if made.changes:
                 source = f"{plan} for " if plan else ""
                 head = f"{source}{stack.file.name}, revision {made.base_revision}"

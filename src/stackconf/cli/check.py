@@ -66,7 +66,7 @@ def check(settings: Settings, files: tuple[str, ...]) -> int:
         if on:
             out(settings).line(f"hardware: {on}", "dim")
         for path, providers, issues in checked:
-            show_issues(settings, issues)
+            show_issues(settings, issues, unmanaged=True)
             out(settings).line(f"{path}: {_verdict(providers, issues)}")
     warn_of_plugins(settings, registry)
     return 1 if wrong else 0

@@ -92,7 +92,7 @@ def _show(settings: Settings, found: History, *, attempts: bool) -> None:
         err(settings).note("hint", f"revisions before {found.oldest} were pruned, but those in use")
     if attempts:
         _show_attempts(settings, screen, found)
-    elif found.attempts and found.attempts[0].state not in {"applied", "pending"}:
+    elif found.attempts and found.attempts[0].state not in {"applied", "pending", "restored"}:
         err(settings).note("hint", f"{_story(found.attempts[0])}; --attempts lists them all")
 
 

@@ -141,16 +141,25 @@ def emit_yaml(data: object) -> None:
     sys.stdout.write(text)
 
 
-def show_issues(settings: Settings, issues: Iterable[Issue]) -> bool:
-    """Issues on standard error, one line each; whether one of them is an error."""
+def show_issues(settings: Settings, issues: Iterable[Issue], *, unmanaged: bool = False) -> bool:
+    """Issues on standard error, one line each; whether one of them is an error.
+
+    Providers that are left alone are only counted, unless `unmanaged`, or the user wants to know more.
+    """
     screen = err(settings)
     wrong = unknown = False
+    left_alone = 0
     for issue in issues:
+        if issue.code == "unknown-type" and issue.level == "warning" and not (unmanaged or settings.verbose):
+            left_alone += 1
+            continue
         screen.issue(issue)
         wrong = wrong or issue.level == "error"
         unknown = unknown or (issue.code == "unknown-type" and issue.level == "error")
     if unknown:
         screen.note("hint", "--skip-unknown leaves providers of unknown types alone")
+    if left_alone:
+        screen.note("hint", f"{plural(left_alone, 'provider')} not managed, of unknown type; -v says which")
     return wrong
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -29,7 +28,6 @@ from stackconf.cli.waiting import waiting
 
 if TYPE_CHECKING:
     from stackconf.plan import FieldChange, Plan, ProviderChange
-    from stackconf.types import Issue
 
 _SIGNS = {
     "join": ("+", "green", "joins"),
@@ -69,14 +67,13 @@ def plan(settings: Settings, *, out_file: str | None, exit_code: bool, every: bo
         written = {} if out_file is None else {"file": out_file}
         machine = {"hardware": on.data()} if on else {}
         emit_json({**plan_data(made), "summary": counts(made), **written, **machine})
-        wrong = show_issues(settings, made.issues)
+        wrong = show_issues(settings, made.issues, unmanaged=True)
     else:
-        unmanaged = [issue for issue in made.issues if is_unmanaged(issue)]
-        wrong = show_issues(settings, [issue for issue in made.issues if issue not in unmanaged])
+        wrong = show_issues(settings, [issue for issue in made.issues if issue not in made.unmanaged])
         if on:
             out(settings).line(f"hardware: {on}", "dim")
             out(settings).line()
-        _Diff(out(settings), verbose=settings.verbose).show(name, made, unmanaged)
+        _Diff(out(settings), verbose=settings.verbose).show(name, made)
     if out_file is not None:
         err(settings).note(
             "hint", f"written to {out_file}; `stackconf apply {out_file}` applies exactly this"
@@ -103,11 +100,6 @@ def _side_by_side(settings: Settings, given: list[Given], *, every: bool) -> int
     with opened(settings, on=given[0]) as stack, waiting(settings, "planning"):
         found = stack.compare({name: each.hardware for name, each in zip(names, given, strict=True)})
     return ERROR if sidebyside.show(settings, found, given, every=every) else 0
-
-
-def is_unmanaged(issue: Issue) -> bool:
-    """Whether an issue only says that a provider is left alone."""
-    return issue.code == "unknown-type" and issue.level == "warning"
 
 
 def counts(made: Plan) -> dict[str, int]:
@@ -141,13 +133,13 @@ class _Diff:
         self._screen = screen
         self._verbose = verbose
 
-    def show(self, name: str, made: Plan, unmanaged: Sequence[Issue]) -> None:
+    def show(self, name: str, made: Plan) -> None:
         for change in made.changes:
             self._provider(change)
             self._screen.line()
-        if unmanaged:
+        if made.unmanaged:
             self._screen.line("not managed", "bold")
-            for issue in unmanaged:
+            for issue in made.unmanaged:
                 message = issue.message.removeprefix("not managed: ")
                 advice = f"; {issue.hint}" if issue.hint.startswith("did you mean") else ""
                 self._screen.paragraph(f"{issue.provider}: {message}{advice}", indent="    ", hang=" " * 8)

@@ -110,6 +110,8 @@ def tell(settings: Settings, report: Report, lines: Lines | None) -> None:
 
 
 def _failure(report: Report) -> str:
+    if report.restores:
+        return "not all of what was applied before is back"
     lost = ", ".join(outcome.provider for outcome in report.of("unknown"))
     if lost:
         return f"the apply failed, and {lost} could not be taken back: its state is unknown"
@@ -182,7 +184,9 @@ class _Told:
             count = len(report.of(state))  # type: ignore[arg-type]
             if count:
                 parts.append(f"{count} {word}")
-        if report.state == "applied" and all(each.kind == "restore" for each in report.outcomes):
-            return f"what was applied before is back: {', '.join(parts)}"
-        how = {"failed": "failed", "pending": "applied, in part pending"}.get(report.state, "applied")
+        if report.restores:
+            how = "is back" if report.state == "applied" else "is not back in full"
+            return f"what was applied before {how}: {', '.join(parts)}"
+        partly = "applied in part" if report.of("applied") else "not applied yet"
+        how = partly if report.state == "pending" else report.state
         return f"revision {report.revision} {how}: {', '.join(parts)}"

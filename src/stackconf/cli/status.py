@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -10,13 +9,15 @@ import click
 from stackconf.cli.failures import CHANGES
 from stackconf.cli.opening import opened
 from stackconf.cli.options import Command, Settings, pass_settings, stack_options
-from stackconf.cli.output import Screen, emit_json, err, out, plural, show_issues
+from stackconf.cli.output import Screen, emit_json, err, local_time, out, plural, show_issues
 from stackconf.cli.waiting import waiting
 
 if TYPE_CHECKING:
     from stackconf.status import ProviderStatus, StackStatus, Tried
 
 _NONE = "-"
+_UNSURE = {"unknown", "applying"}
+"""Standings in which nobody can say what a provider runs with; what is last known has a question mark."""
 _OUTCOMES = {"rolled_back": "rolled back", "not_attempted": "not attempted"}
 
 
@@ -43,7 +44,7 @@ def status(settings: Settings, *, exit_code: bool) -> int:
     _hint(settings, found)
     if wrong:
         return 1
-    return CHANGES if exit_code and len(found.of("applied")) < len(found.providers) else 0
+    return CHANGES if exit_code and not found.settled else 0
 
 
 def _show(screen: Screen, found: StackStatus) -> None:
@@ -61,15 +62,18 @@ def _row(each: ProviderStatus) -> tuple[str, ...]:
         each.standing,
         _revision(each.desired),
         _revision(tried.revision) if tried else _NONE,
-        _revision(each.applied) if each.standing != "unknown" else f"{_revision(each.applied)}?",
-        f"{_OUTCOMES.get(tried.state, tried.state)}, {_local(tried.at)}" if tried else _NONE,
+        _revision(each.applied) if each.standing not in _UNSURE else f"{_revision(each.applied)}?",
+        f"{_OUTCOMES.get(tried.state, tried.state)}, {local_time(tried.at)}" if tried else _NONE,
     )
 
 
 def _told(each: ProviderStatus, tried: Tried) -> str:
     had = "nothing" if each.applied is None else f"what it had (revision {each.applied})"
-    runs = "does not run" if each.applied is None else f"runs with {had}"
-    now = f"last known to run with {had}" if each.standing == "unknown" else f"now it {runs}"
+    now = f"now it runs with {had}"
+    if each.standing in _UNSURE:
+        now = f"last known to run with {had}"
+    elif each.applied is None:
+        now = "nothing is applied to it"
     error = tried.error.removeprefix(f"{each.provider}: ")
     outcome = _OUTCOMES.get(tried.state, tried.state)
     attempted = f"tried revision {tried.revision} in attempt {tried.attempt}"
@@ -79,12 +83,12 @@ def _told(each: ProviderStatus, tried: Tried) -> str:
 def _hint(settings: Settings, found: StackStatus) -> None:
     if found.running is not None:
         who = f" by {found.running.actor}" if found.running.actor else ""
-        since = f" since {_local(found.running.since)}" if found.running.since else ""
+        since = f" since {local_time(found.running.since)}" if found.running.since else ""
         err(settings).line(f"an apply is running{who}{since}")
         return
     if found.cut_off is not None:
         touched = plural(len(found.cut_off.touched), "provider")
-        began = _local(found.cut_off.begun_at)
+        began = local_time(found.cut_off.begun_at)
         err(settings).note(
             "warning", f"attempt {found.cut_off.number} of {began} was killed when it had touched {touched}"
         )
@@ -95,11 +99,3 @@ def _hint(settings: Settings, found: StackStatus) -> None:
 
 def _revision(number: int | None) -> str:
     return _NONE if number is None else str(number)
-
-
-def _local(at: str) -> str:
-    """A moment as the person who looks has it on the clock."""
-    try:
-        return datetime.fromisoformat(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    except ValueError:
-        return at

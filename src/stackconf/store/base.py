@@ -123,7 +123,9 @@ class Pruned:
 
 @frozen
 class Status:
-    """How the last attempt left one provider."""
+    """How the last attempt left one provider: the state of its outcome, or `restored` where it was given
+    back what it had.
+    """
 
     provider: str
     state: str
@@ -339,6 +341,11 @@ class Store(Protocol):
     def close(self) -> None:
         """Let go of the store's resources."""
         ...
+
+
+def restored_by(outcome: Mapping[str, Any]) -> bool:
+    """Whether an outcome (as plain data) gave a provider back what it had."""
+    return bool(outcome["kind"] == "restore" and outcome["state"] == "applied")
 
 
 def outcome_data(outcome: Outcome) -> dict[str, Any]:

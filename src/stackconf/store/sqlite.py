@@ -43,6 +43,7 @@ from stackconf.store.base import (
     Status,
     View,
     outcome_data,
+    restored_by,
 )
 from stackconf.store.retention import pruned
 from stackconf.store.trouble import Unreadable, decoding, refuse_torn, store_error
@@ -407,7 +408,7 @@ class SqliteStore:
             for outcome in sorted(outcomes, key=lambda each: each["state"] == "unknown"):
                 values = (
                     outcome["provider"],
-                    outcome["state"],
+                    "restored" if restored_by(outcome) else outcome["state"],
                     attempt,
                     report.revision,
                     outcome["error"],
