@@ -14,7 +14,7 @@ def test_what_stackconf_brings_is_listed(cli, monkeypatch) -> None:
     monkeypatch.delenv("STACKCONF_DISABLED_PLUGINS")
     listed = cli("plugins", "list", "--json").data["plugins"]
     mine = {each["name"]: each for each in listed if each["distribution"] == "stackconf"}
-    assert set(mine) == {"host", "nvidia"}
+    assert set(mine) == {"host", "nvidia", "amd", "intel", "apple"}
     assert mine["host"]["enabled"] is True
     assert mine["host"]["group"] == "stackconf.plugins"
 

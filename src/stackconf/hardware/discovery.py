@@ -16,13 +16,19 @@ from typing import Any, TypeVar
 from attrs import define, evolve, field, fields
 
 from stackconf.hardware import probe
+from stackconf.hardware.applying import applies
 from stackconf.hardware.catalog import CATALOGUE, with_figures
 from stackconf.hardware.facts import Accelerator, Cpu, Fact, Hardware, Host, Memory, Problem, Visibility
+from stackconf.hardware.files import Files, chosen_root
+from stackconf.hardware.pci import Glance
 from stackconf.hardware.probe import Detector
 
 BUILTIN: tuple[Detector, ...] = (
     Detector("host", "stackconf.hardware.host", "stackconf"),
     Detector("nvidia", "stackconf.hardware.nvidia", "stackconf"),
+    Detector("amd", "stackconf.hardware.amd", "stackconf"),
+    Detector("intel", "stackconf.hardware.intel", "stackconf"),
+    Detector("apple", "stackconf.hardware.apple", "stackconf"),
 )
 """The detectors that stackconf brings; they are also entry points of its distribution."""
 
@@ -36,7 +42,8 @@ class Pending:
         self._deadline = deadline
         self._started = time.monotonic()
         self._hardware: Hardware | None = None
-        self._workers = [_Worker(detector, root, deadline) for detector in detectors]
+        glance = Glance(Files(chosen_root() if root is None else root))
+        self._workers = [_Worker(detector, root, deadline, glance) for detector in detectors]
 
     def result(self) -> Hardware:
         """Wait for what is missing, at most until the deadline, and merge. Never raises for a detector."""
@@ -56,16 +63,20 @@ class Pending:
 
 
 class _Worker(threading.Thread):
-    def __init__(self, detector: Detector, root: Path | None, deadline: float) -> None:
+    def __init__(self, detector: Detector, root: Path | None, deadline: float, glance: Glance) -> None:
         super().__init__(daemon=True, name=f"stackconf-{detector.name}")
         self.detector = detector
         self.facts: list[Fact] | None = None
         self._root = root
         self._deadline = deadline
+        self._glance = glance
         self.start()
 
     def run(self) -> None:
-        self.facts = probe.run(self.detector, root=self._root, deadline=self._deadline)
+        if applies(self.detector.target, self._glance):
+            self.facts = probe.run(self.detector, root=self._root, deadline=self._deadline)
+        else:
+            self.facts = []
 
 
 def start(

@@ -38,7 +38,13 @@ MAX_REPORT = 8 * 1024 * 1024
 NOISE = 4096
 SHOWN_NOISE = 300
 
-SUBJECTS = {"stackconf.hardware.nvidia": "accelerators", "stackconf.hardware.host": "host, cpu, memory"}
+SUBJECTS = {
+    "stackconf.hardware.host": "host, cpu, memory",
+    "stackconf.hardware.nvidia": "accelerators",
+    "stackconf.hardware.amd": "accelerators",
+    "stackconf.hardware.intel": "accelerators",
+    "stackconf.hardware.apple": "accelerators",
+}
 """What is unknown when a whole detector fails; for others it is everything they could have said."""
 
 BOOT = (

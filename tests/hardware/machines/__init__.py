@@ -168,3 +168,40 @@ def _groups(point: str, groups: Mapping[str, Mapping[str, str]]) -> Tree:
         for name, text in files.items():
             tree[f"{folder}/{name}"] = f"{text}\n"
     return tree
+
+
+PCI = "/sys/bus/pci/devices"
+
+
+def pci(
+    address: str,
+    vendor: str,
+    device: str,
+    *,
+    driver: str = "",
+    node: int = -1,
+    cpus: str = "",
+    kind: str = "0x038000",
+    **files: str,
+) -> Tree:
+    """One card on the bus, with what its driver adds to its folder (`__` in a name is a slash)."""
+    folder = f"{PCI}/{address}"
+    uevent = f"DRIVER={driver}\n" if driver else ""
+    tree: Tree = {
+        f"{folder}/class": f"{kind}\n",
+        f"{folder}/vendor": f"{vendor}\n",
+        f"{folder}/device": f"{device}\n",
+        f"{folder}/numa_node": f"{node}\n",
+        f"{folder}/local_cpulist": f"{cpus}\n",
+        f"{folder}/uevent": f"{uevent}PCI_SLOT_NAME={address}\n",
+    }
+    return tree | {f"{folder}/{name.replace('__', '/')}": f"{text}\n" for name, text in files.items()}
+
+
+def kfd(number: int, links: Mapping[int, int] | None = None, **properties: int) -> Tree:
+    """One node of /sys/class/kfd; `links` gives the type of the link to each other node."""
+    folder = f"/sys/class/kfd/kfd/topology/nodes/{number}"
+    tree: Tree = {f"{folder}/properties": "".join(f"{key} {value}\n" for key, value in properties.items())}
+    for place, (other, kind) in enumerate((links or {}).items()):
+        tree[f"{folder}/io_links/{place}/properties"] = f"type {kind}\nnode_from {number}\nnode_to {other}\n"
+    return tree
