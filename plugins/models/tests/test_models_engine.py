@@ -370,6 +370,15 @@ def test_a_link_to_the_file_stays_a_link(running):
     assert (link.is_symlink(), running.runs_with()) == (True, {"context": 1})
 
 
+def test_undo_of_a_file_made_through_a_link_removes_the_file_and_leaves_the_link(tmp_path):
+    link, file = tmp_path / "link.ini", tmp_path / "file.ini"
+    link.symlink_to(file)
+    applied = put_in_place(Engine(link), "a = 1")
+    assert file.read_text(encoding="utf-8") == "a = 1"
+    applied.undo()
+    assert (link.is_symlink(), file.exists(), applied.check_undo()) == (True, False, None)
+
+
 def test_an_old_process_that_still_answers_is_told_apart_by_confirm(running):
     """A restart command that comes back before the engine has changed."""
 
@@ -380,6 +389,24 @@ def test_an_old_process_that_still_answers_is_told_apart_by_confirm(running):
     idle = Engine(running.file, ["true"], running.url, health_seconds=0.5, confirm=confirm)
     applied = put_in_place(idle, '{"context": 2}')
     assert applied.check().endswith("it still runs with {'context': 1}")
+
+    # `confirm` is about the new configuration: the old one is well without it.
+    applied.undo()
+    assert applied.check_undo() is None
+    running.stop()
+    assert "connection refused" in applied.check_undo()
+
+
+def test_the_same_file_is_not_enough_where_confirm_says_that_the_engine_lacks_it(running):
+    asked = []
+
+    def confirm() -> str | None:
+        asked.append(1)
+        return "an old process" if len(asked) == 1 else None
+
+    before = running.restarts
+    assert put_in_place(running.engine(confirm=confirm), '{"context": 1}').check() is None
+    assert running.restarts == before + 1
 
 
 def test_an_engine_without_command_and_health_only_gets_its_file(tmp_path):

@@ -23,7 +23,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from stackconf import Applied, StackconfError
 
@@ -58,8 +58,9 @@ class Engine:
 
     `restart` is a program and its arguments, never a shell's text; empty: the engine reads the file
     by itself. `health_url` answers 200 to 299 when it is well; `None`: nothing is asked. `headers` go
-    with that request. `confirm` may say what is still wrong with an engine that is well, such as an
-    old process that still answers; it is asked again until it is content or the time is over.
+    with that request. `confirm` may say what an engine that is well still lacks of this very
+    configuration, such as when an old process still answers; it is asked again until it is content or
+    the time is over, but not about what was there before.
 
     `private`: the file holds secrets and gets mode 0600. Otherwise it keeps the mode it has, or gets
     0644. `secrets` are texts that must not be shown: a file that is not private, and a command, are
@@ -102,7 +103,7 @@ def put_in_place(engine: Engine, content: str | bytes) -> Applied:
     data = content.encode() if isinstance(content, str) else content
     _refuse(engine, data)
     before = _before(engine)
-    if before.content == data and before.well and not before.interrupted and not _too_open(engine, before):
+    if _is_so_already(engine, before, data):
         return Applied(
             f"{engine.file} says so already; {_well_text(engine)}",
             undo=lambda: None,
@@ -121,12 +122,23 @@ def put_in_place(engine: Engine, content: str | bytes) -> Applied:
         f"{told} after {monotonic() - started:.1f} s" if problem is None else f"wrote {engine.file}",
         undo=lambda: _take_back(engine, data, before),
         check=lambda: problem or _wrong(engine, data),
-        check_undo=lambda: _wrong(engine, before.content, ask=before.well),
+        check_undo=lambda: _wrong(_unconfirmed(engine), before.content, ask=before.well),
     )
+
+
+def _is_so_already(engine: Engine, before: _Before, data: bytes) -> bool:
+    same = before.content == data and before.well and not before.interrupted
+    too_open = engine.private and before.mode & 0o077 != 0
+    return same and not too_open and (engine.confirm is None or _ask(engine, _ATTEMPT_SECONDS) is None)
 
 
 def _well_text(engine: Engine) -> str:
     return "the engine is well" if engine.health_url or engine.confirm else "its health is not asked"
+
+
+def _unconfirmed(engine: Engine) -> Engine:
+    """The engine with another configuration than the one that `confirm` is about."""
+    return evolve(engine, confirm=None)
 
 
 def _refuse(engine: Engine, data: bytes) -> None:
@@ -153,7 +165,7 @@ def _before(engine: Engine) -> _Before:
     kept = _kept(engine)
     if kept is not None:
         return kept
-    well = _ask(engine, _ATTEMPT_SECONDS) is None
+    well = _ask(_unconfirmed(engine), _ATTEMPT_SECONDS) is None
     try:
         state = engine.file.stat()
     except FileNotFoundError:
@@ -166,10 +178,6 @@ def _before(engine: Engine) -> _Before:
         return _Before(engine.file.read_bytes(), stat.S_IMODE(state.st_mode), well)
     except OSError as error:
         raise EngineFailed(f"{engine.file}: {_why(error)}") from None
-
-
-def _too_open(engine: Engine, before: _Before) -> bool:
-    return engine.private and before.mode & 0o077 != 0
 
 
 def _journal(engine: Engine) -> Path:
@@ -209,7 +217,7 @@ def _exchange(engine: Engine, data: bytes | None, mode: int) -> str | None:
     if data is not None:
         return _written(engine.file, data, mode)
     try:
-        engine.file.unlink(missing_ok=True)
+        Path(os.path.realpath(engine.file)).unlink(missing_ok=True)
     except OSError as error:
         return f"{engine.file}: cannot be removed: {_why(error)}"
     return None
@@ -241,7 +249,7 @@ def _take_back(engine: Engine, data: bytes, before: _Before) -> None:
         _keep(engine, _Before(data, before.mode, well=True))
     problem = _exchange(engine, before.content, before.mode)
     if problem is None:
-        problem = _restarted(engine, wait=before.well)
+        problem = _restarted(_unconfirmed(engine), wait=before.well)
         problem = problem if before.well else None
     if problem is not None:
         raise EngineFailed(problem)
