@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import stat
-import subprocess
 import sys
 import threading
 import time
@@ -48,7 +47,11 @@ RESTART = """
 here=$1 port=$2
 echo restarted >> "$here/restarts"
 echo "token=hunter2-secret is what it says"
-[ -e "$here/hang" ] && sleep 60
+if [ -e "$here/hang" ]; then
+    sleep 60 &
+    echo $! > "$here/child"
+    wait
+fi
 if [ -e "$here/fail" ]; then
     echo "engine.service: unit is masked $(printf '%02000d' 0) at the end hunter2-secret" >&2
     exit 3
@@ -219,6 +222,15 @@ def test_a_restart_that_fails_is_told_in_one_short_line_without_its_secrets(runn
     assert running.runs_with() == {"context": 1}
 
 
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that is dead and only not yet buried does not."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return False
+    return status.rpartition(")")[2].split()[0] not in {"Z", "X"}
+
+
 def test_a_restart_that_hangs_is_killed_with_all_that_it_started(running):
     (running.folder / "hang").touch()
     started = time.monotonic()
@@ -226,10 +238,11 @@ def test_a_restart_that_hangs_is_killed_with_all_that_it_started(running):
     assert time.monotonic() - started < 8
     assert "was not done within 1.5 s and was killed" in applied.check()
     assert "token=********" in applied.check()
-    left = subprocess.run(
-        ["pgrep", "-f", str(running.folder / "restart.sh")], capture_output=True, check=False
-    )
-    assert left.stdout == b""
+    child = int((running.folder / "child").read_text(encoding="utf-8"))
+    end = time.monotonic() + 5
+    while alive(child) and time.monotonic() < end:
+        time.sleep(0.02)
+    assert not alive(child)
     (running.folder / "hang").unlink()
     applied.undo()
     assert running.runs_with() == {"context": 1}
@@ -267,6 +280,16 @@ def test_an_apply_that_was_killed_is_repaired_by_the_next_one(running):
     assert running.runs_with() == {"context": 1}, (
         "undo leads to what was there before the one that was killed"
     )
+
+
+def test_an_apply_that_was_killed_is_taken_back_by_applying_the_old_file(running):
+    (running.folder / "killed-half-way").touch()
+    fresh_process(KILLED, running.file, running.url, '{"context": 2}', *running.command)
+    (running.folder / "killed-half-way").unlink()
+    assert put_in_place(running.engine(), '{"context": 1}').check() is None
+    assert running.file.read_text(encoding="utf-8") == '{"context": 1}'
+    assert running.runs_with() == {"context": 1}
+    assert not running.journal.exists()
 
 
 def test_an_apply_killed_before_the_restart_is_not_taken_for_done(running):
@@ -394,7 +417,7 @@ def test_an_old_process_that_still_answers_is_told_apart_by_confirm(running):
     applied.undo()
     assert applied.check_undo() is None
     running.stop()
-    assert "connection refused" in applied.check_undo()
+    assert applied.check_undo() is not None
 
 
 def test_the_same_file_is_not_enough_where_confirm_says_that_the_engine_lacks_it(running):

@@ -59,6 +59,8 @@ WORKED = Serving(fraction=0.92, batched_tokens=1)
 def test_kv_bytes_per_token_of_the_worked_check():
     assert kv_cache(EIGHT).value == KvCache(131_072)
     assert kv_cache(SEVENTY, tp=4).value == KvCache(81_920)
+    # With more GPUs than KV heads, each keeps a whole one.
+    assert kv_cache(SEVENTY, tp=16).value == kv_cache(SEVENTY, tp=8).value == KvCache(40_960)
 
 
 def tokens_without_activations(shape, card, tp=1):
@@ -182,6 +184,9 @@ def test_heads_and_blocks_decide_what_can_be_split():
     assert allowed_tp(EIGHT, 8) == (1, 2, 4, 8)
     assert allowed_tp(known_model("Qwen2.5-7B-Instruct"), 8) == (1, 2, 4)  # 28 heads, 4 KV heads
     assert allowed_tp(known_model("Qwen2.5-32B-Instruct"), 8) == (1, 2, 4, 8)  # 40 heads, but 8 KV heads
+    uneven = ModelShape("uneven", "x", heads=12, kv_heads=4, head_dim=64, intermediate_size=3072)
+    assert tp_problem(uneven, 3) == "4 KV heads cannot be dealt out to 3"
+    assert allowed_tp(uneven, 12) == (1, 2, 4, 12)
     experts = Experts(128, 8, 1536)
     recipe = ModelShape("qwen3-moe-fp8", "vLLM recipes", heads=64, kv_heads=4, head_dim=128, hidden_size=4096,
                         layers=94, intermediate_size=12288, experts=experts,
@@ -219,6 +224,14 @@ def test_the_fewest_cards_that_it_fits_on(shape, cards, tp):
     answer = choose_tp(shape, cards, serving=Serving(fraction=0.92, batched_tokens=8192))
     assert (answer.tp if answer.fits else None) == tp
     assert answer.reason
+
+
+def test_several_sequences_share_what_is_left():
+    alone, four = (fit(EIGHT, L4, serving=Serving(fraction=0.92, sequences=count)) for count in (1, 4))
+    assert alone.tokens == four.tokens
+    assert four.context == alone.tokens // 4 // 16 * 16
+    asked = Serving(fraction=0.92, context=alone.context, sequences=2)
+    assert fit(EIGHT, L4, serving=asked).fits is False
 
 
 def test_a_short_context_says_how_many_cards_give_more():

@@ -481,7 +481,9 @@ def test_a_strange_name_leads_nowhere(tmp_path, name):
 def test_a_reference_that_leads_out_of_the_cache_is_not_followed(tmp_path):
     path = cached(tmp_path, "acme/x")
     folder(tmp_path / "outside")
-    (path.parents[1] / "refs" / "main").write_text("../../../../outside", encoding="utf-8")
+    leads_out = "../../../outside"
+    assert (path.parent / leads_out / "config.json").is_file()
+    (path.parents[1] / "refs" / "main").write_text(leads_out, encoding="utf-8")
     assert cached_model("acme/x", environ={"HF_HOME": str(tmp_path)}) is None
 
 
