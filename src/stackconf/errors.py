@@ -127,14 +127,19 @@ class ApplyBusy(StoreError):
 
 
 class StoreDamaged(StoreError):
-    """What the store's file holds cannot be right. `path` is the file, `problem` what is wrong."""
+    """What the store's file holds cannot be right. `path` is the file, `problem` what is wrong, `hint`
+    what to do.
+    """
 
-    def __init__(self, path: object, problem: str) -> None:
+    def __init__(
+        self,
+        path: object,
+        problem: str,
+        hint: str = "`stackconf store recover` moves it aside and saves what can be read",
+    ) -> None:
         self.path = str(path)
         self.problem = problem
-        super().__init__(
-            f"store {path} {problem}; `stackconf store recover` moves it aside and saves what can be read"
-        )
+        super().__init__(f"store {path} {problem}; {hint}")
 
 
 class RevisionLost(StoreError):

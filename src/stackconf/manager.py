@@ -30,7 +30,7 @@ from stackconf.registry.registry import Missing, Owned
 from stackconf.resolve.blame import PLUGIN_DEFECT, dropped_issues, in_order
 from stackconf.resolve.references import references_in
 from stackconf.resolve.resolve import Overlay, Resolved, resolve_provider
-from stackconf.store.lastgood import refuse_lost
+from stackconf.store.lastgood import lost_since, refuse_lost
 from stackconf.suggest import did_you_mean
 from stackconf.types import Issue, Provider
 
@@ -302,7 +302,8 @@ class Manager:
             if view.open_attempt is not None and view.open_attempt.number == seen:
                 break
         plan = self._plan(view, store)
-        return status_of(plan, view, store.status(), self.provider_keys(), running=running)
+        lost = lost_since(store, view)
+        return status_of(plan, view, store.status(), self.provider_keys(), running=running, lost=lost)
 
     def _plan(self, view: View, store: Store) -> Plan:
         from stackconf.hardware.discovery import fingerprint
@@ -377,6 +378,7 @@ class Manager:
         """Apply what is pending, and nothing else. Raises as `apply` does."""
         with store.applying(actor):
             view = store.view()
+            refuse_lost(store, view)
             plan = self._plan(view, store)
             _refuse_errors(plan)
             again = self.pending(store)
@@ -401,6 +403,7 @@ class Manager:
             return Report("nothing", revision=store.head())
         with store.applying(actor, wait=wait):
             view = store.view()
+            refuse_lost(store, view)
             plan = self._plan(view, store)
             lost = [record for record in view.applied.values() if is_unknown(record)]
             changes = tuple(

@@ -43,7 +43,9 @@ _COST: dict[UpdateClass, int] = {"in_place": 0, "reload": 1, "restart": 2}
 
 @frozen
 class FieldChange:
-    """One leaf that would change. Values are redacted; `before` is `None` for a joining provider."""
+    """One leaf that would change. Values are redacted; `before` is `None` for a joining provider, and for
+    one of which nobody knows what it runs with.
+    """
 
     path: str
     before: object
@@ -63,6 +65,9 @@ class ProviderChange:
 
     `target` and `base` are keyed digests of all that it would have and of all that it has, secrets
     included (see `mark`); empty where it leaves, or where nothing is applied.
+
+    `known` is false where nobody can say what it runs with: it is told everything anew, and its fields
+    are listed as for one that joins.
     """
 
     provider: Provider
@@ -72,6 +77,7 @@ class ProviderChange:
     class_defaults: int = 0
     target: str = ""
     base: str = ""
+    known: bool = True
 
 
 @frozen
@@ -339,7 +345,7 @@ def _change_of(
         return evolve(_joining(resolved, stack), target=target)
     base = mark(record.provider, record.snapshot, digest)
     if is_unknown(record):
-        return evolve(_joining(resolved, stack), kind="change", target=target, base=base)
+        return evolve(_joining(resolved, stack), kind="change", target=target, base=base, known=False)
     paths = changed_paths(record.snapshot, now)
     told = Origins(resolved, stack)
     fields = tuple(_field_change(told, path, record.snapshot, now) for path in paths)

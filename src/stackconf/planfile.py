@@ -205,6 +205,7 @@ def _change_data(change: ProviderChange) -> dict[str, Any]:
         "class_defaults": change.class_defaults,
         "target": change.target,
         "base": change.base,
+        "known": change.known,
     }
 
 
@@ -282,6 +283,7 @@ def _change(data: Mapping[str, Any]) -> ProviderChange:
         _number(data["class_defaults"]),
         _text(data["target"]),
         _text(data["base"]),
+        bool(data.get("known", True)),
     )
 
 

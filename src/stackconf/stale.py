@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ def refuse_stale(given: Plan, now: Plan, store: Store, digest: Digest) -> None:
     """Raise `StalePlan` that names all that moved since `given` was made, unless nothing did."""
     inputs = [*_inputs(given, now, store)]
     touched = [*_applied(given, store.applied(), digest)]
-    moved = [*inputs, *(f"what is applied to {key} changed{_by_attempt(key, store)}" for key in touched)]
+    moved = [*inputs, *_by_attempt(touched, store)]
     if not inputs:  # otherwise what the providers would get moved because of them
         moved += _targets(given, now, touched)
     if not moved and [*map(_act, given.changes)] != [*map(_act, now.changes)]:
@@ -105,16 +105,21 @@ def _applied(given: Plan, applied: Mapping[str, AppliedRecord], digest: Digest) 
             yield key
 
 
-def _by_attempt(key: str, store: Store) -> str:
-    """Which attempt applied it, and whose that was."""
+def _by_attempt(touched: Sequence[str], store: Store) -> Iterator[str]:
+    """What is applied to whom by now, with the attempt that did so and whose that was."""
     try:
-        last = store.status().get(key)
-        found = [each for each in store.attempts() if last is not None and each.number == last.attempt]
+        last = store.status() if touched else {}
+        actors = {each.number: each.actor for each in store.attempts()} if touched else {}
     except StoreError:  # it is only for the message
-        return ""
-    if last is None or last.state != "applied" or not found:
-        return ""
-    return f" (attempt {last.attempt} by {found[0].actor})"
+        last, actors = {}, {}
+    groups: dict[str, list[str]] = {}
+    for key in touched:
+        status = last.get(key)
+        who = ""
+        if status is not None and status.state == "applied" and status.attempt in actors:
+            who = f" (attempt {status.attempt} by {actors[status.attempt]})"
+        groups.setdefault(who, []).append(key)
+    return (f"what is applied to {_listed(keys)} changed{who}" for who, keys in groups.items())
 
 
 def _targets(given: Plan, now: Plan, touched: Collection[str]) -> Iterator[str]:

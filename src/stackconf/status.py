@@ -54,12 +54,15 @@ class ProviderStatus:
 
 @frozen
 class StackStatus:
-    """A whole stack at one moment. `cut_off` is an attempt whose process was killed."""
+    """A whole stack at one moment. `cut_off` is an attempt whose process was killed. `lost` says what
+    the store has lost since the last apply, which keeps any other from it; "" if nothing.
+    """
 
     revision: int
     providers: tuple[ProviderStatus, ...]
     running: Holder | None = None
     cut_off: OpenAttempt | None = None
+    lost: str = ""
 
     @property
     def settled(self) -> bool:
@@ -78,6 +81,7 @@ def status_of(
     keys: Sequence[str],
     *,
     running: Holder | None = None,
+    lost: str = "",
 ) -> StackStatus:
     """The status of every provider of a stack, in the file's order, then of those that are to leave."""
     changed = {change.provider.key for change in plan.changes}
@@ -103,7 +107,8 @@ def status_of(
         applied = None if record is None or last_known(record) is None else record.revision
         desired = None if key in gone else plan.base_revision
         providers.append(ProviderStatus(key, standing, desired, _tried(last.get(key)), applied))
-    return StackStatus(plan.base_revision, tuple(providers), running, attempt if running is None else None)
+    cut_off = attempt if running is None else None
+    return StackStatus(plan.base_revision, tuple(providers), running, cut_off, lost)
 
 
 def _tried(status: Status | None) -> Tried | None:

@@ -24,8 +24,8 @@ def test_a_plan_is_made_by_one_process_and_applied_by_another(process, here) -> 
     who = "(attempt 1 by ada)"
     assert (again.code, again.out) == (1, "")
     assert again.err.splitlines()[-1] == (
-        f"error: the plan is stale: what is applied to inference/one changed {who};"
-        f" what is applied to vector_io/vectors changed {who}; plan again"
+        f"error: the plan is stale: what is applied to inference/one, vector_io/vectors"
+        f" changed {who}; plan again"
     )
 
 

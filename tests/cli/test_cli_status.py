@@ -75,6 +75,10 @@ def test_recover_gives_back_what_there_was_and_apply_goes_on_instead(cli, here) 
     assert cli("recover").out == "nothing to take back: it is known what every provider runs with\n"
     edit(here, "http://one", "http://slow")
     killed_while_applying(here)
+    ran = cli("plan")
+    assert "~ inference/one (remote::acme) is in an unknown state, and is applied anew" in ran.out
+    assert "null ->" not in ran.out
+    assert cli("plan", "--json").data["changes"][0]["known"] is False
     ran = cli("recover")
     assert (ran.code, ran.out.splitlines()[-2:]) == (
         0,

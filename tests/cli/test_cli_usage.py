@@ -156,3 +156,8 @@ def test_control_c_takes_an_apply_back_and_is_130(here) -> None:
     assert out == b""
     assert said.startswith(b"interrupted; taken back: nothing")
     assert b"Traceback" not in said
+
+
+def test_a_number_is_asked_for_in_plain_words(cli, here) -> None:
+    assert "'x' is not a whole number" in cli("rollback", "1", "--expect-revision", "x").err
+    assert "'x' is not a number" in cli("apply", "--keep-trying", "x").err

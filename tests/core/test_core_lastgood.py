@@ -147,7 +147,7 @@ def test_an_old_copy_of_the_store_is_not_applied(applied: Path) -> None:
 
 def test_a_store_that_was_removed_is_not_taken_for_a_new_one(applied: Path) -> None:
     store_of(applied).unlink()
-    with open_stack(applied, one(), Owner(Config)) as stack, pytest.raises(StoreDamaged, match="is behind"):
+    with open_stack(applied, one(), Owner(Config)) as stack, pytest.raises(StoreDamaged, match="is gone"):
         stack.apply()
     assert Stack.recover_store(store_of(applied)).applied == ("inference/acme",)
 

@@ -397,8 +397,7 @@ def test_what_was_applied_meanwhile_is_named_by_provider(tmp_path):
         plan = stack.plan()
         stack.apply(actor="ben")
         assert moved(stack, plan) == (
-            "what is applied to inference/a changed (attempt 1 by ben)",
-            "what is applied to inference/b changed (attempt 1 by ben)",
+            "what is applied to inference/a, inference/b changed (attempt 1 by ben)",
         )
 
 

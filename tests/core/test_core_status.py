@@ -13,7 +13,9 @@ from test_core_journal import killed
 
 from stackconf import Applied, ApplyError
 from stackconf.apply import Report
+from stackconf.errors import StoreDamaged
 from stackconf.retry import keep_trying
+from stackconf.stack import default_store_path
 from stackconf.store.base import JournalStep
 from stackconf.types import Provider
 
@@ -97,6 +99,34 @@ def test_an_apply_that_begins_or_ends_while_status_looks_was_not_killed(tmp_path
 
         stack.store.view = ending
         assert stack.status().cut_off is None
+
+
+def test_a_store_that_lost_what_was_applied_is_said_and_refuses_to_recover_and_to_retry(tmp_path):
+    def away(provider, config, previous):
+        return Applied(pending="connection refused")
+
+    store = default_store_path(tmp_path / "stack.yaml")
+    with open_stack(tmp_path, one(), Owner(Service, applying=away)) as stack:
+        stack.apply()
+        assert stack.status().lost == ""
+    assert killed(tmp_path, "after apply", 1) == -signal.SIGKILL
+    with open_stack(tmp_path, one(), Owner(Service)) as stack:
+        assert stack.status().cut_off  # whoever closes it last has its log in the file
+    old = store.read_bytes()
+    with open_stack(tmp_path, one(), Owner(Service)) as stack:
+        stack.apply()
+    store.write_bytes(old)
+    with open_stack(tmp_path, one(), Owner(Service)) as stack:
+        assert "an old copy was put back" in stack.status().lost
+        with pytest.raises(StoreDamaged, match="is behind"):
+            stack.recover()
+        with pytest.raises(StoreDamaged, match="is behind"):
+            stack.manager.retry(stack.store)
+    store.unlink()
+    with open_stack(tmp_path, one(), Owner(Service)) as stack:
+        assert stack.status().lost.startswith("is gone, and ")
+        with pytest.raises(StoreDamaged, match="if it was removed on purpose, remove"):
+            stack.apply()
 
 
 def test_a_provider_that_left_the_file_and_one_that_no_longer_validates_are_told(tmp_path):

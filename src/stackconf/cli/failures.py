@@ -51,6 +51,7 @@ def _usage_message(error: click.ClickException) -> str:
         hint = did_you_mean(name, options)
         return f"no such option `{name}`" + (f"; {hint}" if hint else "")
     text = " ".join(error.format_message().split()).rstrip(".")
+    text = text.replace("a valid integer range", "a whole number").replace("a valid float range", "a number")
     return text[:1].lower() + text[1:] if text[1:2].islower() else text
 
 

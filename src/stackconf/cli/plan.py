@@ -154,10 +154,15 @@ class _Diff:
     def _provider(self, change: ProviderChange) -> None:
         sign, color, verb = _SIGNS[change.kind]
         cost = f", {COSTS[change.update]}" if change.kind == "change" else ""
+        if not change.known:
+            verb, cost = "is in an unknown state, and is applied anew", ""
         head = f"{sign} {change.provider.key}"
         rest = f" ({change.provider.provider_type}) {verb}{cost}"
         self._screen.raw(f"{self._screen.style(visible(head), color, 'bold')}{visible(rest)}\n")
-        told = [(_told(field, joining=change.kind == "join"), _origin(field)) for field in change.fields]
+        told = [
+            (_told(field, joining=change.kind == "join" or not change.known), _origin(field))
+            for field in change.fields
+        ]
         widths = [display_width(text) for text, _ in told]
         column = 6 + max((width for width in widths if width <= _WIDEST), default=0)
         for text, origin in told:

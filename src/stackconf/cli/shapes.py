@@ -80,6 +80,7 @@ def _change_data(change: ProviderChange) -> dict[str, Any]:
         "update": change.update,
         "fields": [_field_data(field) for field in change.fields],
         "class_defaults": change.class_defaults,
+        "known": change.known,
     }
 
 
@@ -172,6 +173,7 @@ def status_data(found: StackStatus) -> dict[str, Any]:
             "undoing": cut_off.undoing,
             "touched": [step.provider.key for step in cut_off.touched],
         },
+        "lost": found.lost or None,
         "providers": [
             {
                 "provider": each.provider,

@@ -81,6 +81,12 @@ def _told(each: ProviderStatus, tried: Tried) -> str:
 
 
 def _hint(settings: Settings, found: StackStatus) -> None:
+    if found.lost:
+        err(settings).note("warning", f"the store {found.lost}; an apply is refused")
+        err(settings).note(
+            "hint", "`stackconf inspect --applied` shows it; `stackconf store recover` goes on"
+        )
+        return
     if found.running is not None:
         who = f" by {found.running.actor}" if found.running.actor else ""
         since = f" since {local_time(found.running.since)}" if found.running.since else ""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from attrs import evolve, frozen
 
 from stackconf.errors import StoreDamaged, StoreError
-from stackconf.store.lastgood import behind_file, lastgood_path, read_lastgood
+from stackconf.store.lastgood import behind_file, gone, lastgood_path, read_lastgood
 from stackconf.store.pieces import Row, has_digest_key, is_right, lost_documents, oldest_revision, tables
 from stackconf.store.sqlite import (
     APPLICATION_ID,
@@ -73,8 +73,7 @@ def check(path: str | os.PathLike[str]) -> Checked:
     if not store.exists():
         if not lastgood_path(store).exists():
             raise StoreError(f"store {store}: there is none")
-        gone = f"is gone, and {lastgood_path(store).name} knows what was applied from it"
-        return Checked(str(store), problems=(gone, *kept))
+        return Checked(str(store), problems=(gone(store), *kept))
     try:
         with closing(_opened(store)) as db:
             found = _Look(db, store)

@@ -178,7 +178,12 @@ def refuse_lost(store: Store, view: View) -> None:
     """Raise `StoreDamaged` when the store is behind what was applied from it, or is another one."""
     problem = lost_since(store, view)
     if problem:
-        raise StoreDamaged(getattr(store, "path", ""), problem)
+        path = Path(getattr(store, "path", ""))
+        if path.exists():
+            raise StoreDamaged(path, problem)
+        known = lastgood_path(path).name
+        hint = f"`stackconf store recover` goes on from that; if it was removed on purpose, remove {known}"
+        raise StoreDamaged(path, problem, hint)
 
 
 def lost_since(store: Store, view: View) -> str:
@@ -189,6 +194,11 @@ def lost_since(store: Store, view: View) -> str:
     return behind_file(path, view.revision.number, view.attempt, store.identity)
 
 
+def gone(path: Path) -> str:
+    """What is wrong with a store that is not there, when the file beside it is."""
+    return f"is gone, and {lastgood_path(path).name} knows what was applied from it"
+
+
 def behind_file(path: Path, head: int, attempt: int, identity: Callable[[], str]) -> str:
     """As `lost_since`, of a store's numbers."""
     try:
@@ -197,6 +207,8 @@ def behind_file(path: Path, head: int, attempt: int, identity: Callable[[], str]
         return ""
     if kept is None:
         return ""
+    if not path.exists():
+        return gone(path)
     if head >= kept.head and attempt >= kept.attempt:
         if kept.store == identity() or attempt > kept.attempt:
             return ""

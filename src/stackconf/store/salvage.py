@@ -171,7 +171,8 @@ class _Rebuilt:
         ]
         lost = []
         if self.lost_revisions:
-            lost.append(f"revisions {_ranges(self.lost_revisions)}")
+            noun = "revision" if len(self.lost_revisions) == 1 else "revisions"
+            lost.append(f"{noun} {_ranges(self.lost_revisions)}")
         missing = self._missing_documents()
         if missing:
             lost.append(f"what the head has of {', '.join(f'`{name}`' for name in missing)}")
