@@ -7,8 +7,9 @@ only what a change touches. It writes to the store only in `apply`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from secrets import token_bytes
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from attrs import evolve, field, frozen
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
     from stackconf.store.base import Configuration, State, Store, View
 
 Overlays = Mapping[str, tuple[Overlay, ...]]
+
+FACTS_KEEP = 5.0
+"""Seconds after a look at the machine in which an apply does not look again."""
 
 
 @frozen(eq=False)
@@ -155,8 +159,9 @@ def _changed(before: Overlays, now: Overlays) -> list[str]:
 class Manager:
     """Resolves, plans and applies one stack.
 
-    `hardware` may be given, as facts or as a discovery under way, or is discovered once, when
-    something needs it.
+    `hardware` may be given as facts, which then stay; or as a function that looks at the machine.
+    Without it the machine is discovered. Either is asked when something needs it, and again before
+    an apply touches anything (`look_again`).
     """
 
     def __init__(
@@ -169,7 +174,10 @@ class Manager:
     ) -> None:
         self.stack = stack
         self.registry = registry
-        self._hardware = hardware
+        self._look = hardware if callable(hardware) else partial(discover_with, registry)
+        self._hardware = None if callable(hardware) else hardware
+        self._looked_at: float | None = None
+        """When the machine was looked at, by the monotonic clock; `None` for facts that were given."""
         self._skip_unknown = (
             stack.settings.get("unknown_types") == "skip" if skip_unknown is None else skip_unknown
         )
@@ -193,10 +201,30 @@ class Manager:
     def hardware(self) -> Hardware:
         """The machine's facts, discovered on first use."""
         if self._hardware is None:
-            self._hardware = discover_with(self.registry)
-        elif callable(self._hardware):
-            self._hardware = self._hardware()
+            self._hardware = self._look()
+            self._looked_at = monotonic()
         return self._hardware
+
+    def look_again(self) -> bool:
+        """Look at the machine again, unless its facts were given or are only seconds old, and say
+        whether they moved. If so, everything is resolved anew when it is needed.
+
+        A detector that did not answer before its deadline would cost it once more, and is the
+        reason not to look again.
+        """
+        from stackconf.hardware.discovery import fingerprint
+
+        before = self.hardware
+        if self._looked_at is None or monotonic() - self._looked_at < FACTS_KEEP:
+            return False
+        if any(problem.kind == "timeout" for problem in before.problems):
+            return False
+        self._hardware = self._look()
+        self._looked_at = monotonic()
+        if fingerprint(self._hardware) == fingerprint(before):
+            return False
+        self._last, self._candidates = None, {}
+        return True
 
     @property
     def skips_unknown(self) -> bool:
@@ -344,7 +372,8 @@ class Manager:
 
         Whatever an apply that was killed had touched is applied anew, or taken back with the rest.
         Raises `InvalidConfig` when something is wrong before anything is touched, `StalePlan`
-        when the given plan is not what would be planned now, `ApplyBusy` when another apply of the
+        when the given plan is not what would be planned now (a card that vanished since makes it
+        so), `ApplyBusy` when another apply of the
         stack still runs after `wait` seconds, and `ApplyError` (with the report) when a provider
         failed and the rest was rolled back. `StoreDamaged` is raised, before anything is touched,
         when the store is behind what was once applied from it.
@@ -358,6 +387,7 @@ class Manager:
         if not now.changes:
             return Report("nothing", revision=now.base_revision)
         with store.applying(actor, wait=wait):
+            self.look_again()
             view = store.view()
             refuse_lost(store, view)
             now = self._plan(view, store)
@@ -377,6 +407,7 @@ class Manager:
     def retry(self, store: Store, *, actor: str = "", observer: Observer | None = None) -> Report:
         """Apply what is pending, and nothing else. Raises as `apply` does."""
         with store.applying(actor):
+            self.look_again()
             view = store.view()
             refuse_lost(store, view)
             plan = self._plan(view, store)

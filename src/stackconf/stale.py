@@ -10,7 +10,7 @@ from stackconf.errors import StalePlan, StoreError, UnknownName
 from stackconf.plan import mark, place_of
 
 if TYPE_CHECKING:
-    from stackconf.hardware.facts import Hardware
+    from stackconf.hardware.facts import Accelerator, Hardware
     from stackconf.plan import AppliedRecord, Digest, Plan, ProviderChange
     from stackconf.store.base import Store
 
@@ -59,14 +59,46 @@ def _by_whom(since: int, now: int, store: Store) -> str:
 
 
 def _facts(before: Hardware | None, now: Hardware | None) -> str:
-    """Which facts differ, as far as the plan holds them."""
+    """Which facts differ, as far as the plan holds them: first the cards that are gone or new."""
     if before is None or now is None:
         return ""
     from stackconf.hardware.codec import to_dict
     from stackconf.hardware.discovery import static
 
-    changed = [*_differing(to_dict(static(before)), to_dict(static(now)), "")]
-    return f" ({_listed(changed)})" if changed else ""
+    moved = [*_cards(before, now)]
+    old, new = to_dict(static(before)), to_dict(static(now))
+    if moved:
+        # What follows from it: that others lost a peer, and that there is a problem.
+        for told in (old, new):
+            del told["accelerators"], told["problems"]
+    moved += _differing(old, new, "")
+    return f" ({_listed(moved)})" if moved else ""
+
+
+def _cards(before: Hardware, now: Hardware) -> Iterator[str]:
+    """The cards that only one of the two has, and what the driver says about it."""
+    ours, theirs = (
+        {card.uuid or card.pci_bus_id or f"{card.vendor} {card.index}": card for card in each.accelerators}
+        for each in (before, now)
+    )
+    gone = [key for key in ours if key not in theirs]
+    why = [str(problem) for problem in now.problems if problem.fact == "accelerators"] if gone else []
+    silent = {(card.vendor, card.index) for card in theirs.values() if card.uuid is None}
+    if len(gone) >= _TOLD:
+        yield f"{len(gone)} of {len(ours)} cards are gone"
+    for key in gone if len(gone) < _TOLD else ():
+        there = (ours[key].vendor, ours[key].index) in silent
+        yield f"{_card(ours[key], key)} {'does not answer any more' if there else 'is gone'}"
+    if why:
+        yield why[0]
+    for key, card in theirs.items():
+        if key not in ours and card.uuid is not None:
+            yield f"{_card(card, key)} is new"
+
+
+def _card(card: Accelerator, key: str) -> str:
+    number = "" if card.index is None else f"{card.index}: "
+    return f"card {number}{card.name or card.vendor} {key}"
 
 
 def _differing(before: Any, now: Any, path: str) -> Iterator[str]:

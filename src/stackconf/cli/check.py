@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from stackconf.cli.machines import one_machine
-from stackconf.cli.opening import open_registry, stack_path, start_discovery, warn_of_plugins
+from stackconf.cli.opening import looking, open_registry, stack_path, warn_of_plugins
 from stackconf.cli.options import Command, Settings, pass_settings, stack_options
 from stackconf.cli.output import emit_json, out, plural, show_issues
 from stackconf.cli.waiting import waiting
@@ -37,7 +37,7 @@ def check(settings: Settings, files: tuple[str, ...]) -> int:
     paths = [Path(file) for file in files] or [stack_path(settings)]
     on = one_machine(settings)
     registry = open_registry(settings)
-    hardware = on.hardware if on else start_discovery(registry).result
+    hardware = on.hardware if on else looking(registry)
     checked = []
     with waiting(settings, "checking") as line:
         for path in paths:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from stackconf.cli.machines import one_machine
-from stackconf.cli.opening import open_registry, start_discovery, warn_of_plugins
+from stackconf.cli.opening import looking, open_registry, warn_of_plugins
 from stackconf.cli.options import Command, Settings, hardware_options, pass_settings
 from stackconf.cli.output import Screen, emit_json, out, plural
 from stackconf.cli.waiting import waiting
@@ -47,7 +47,7 @@ def hardware(settings: Settings, *, cards: bool, svg: str | None) -> None:
         return
     registry = open_registry(settings)
     with waiting(settings, "looking at this machine"):
-        found = start_discovery(registry).result()
+        found = looking(registry)()
     _show(settings, found, "", svg)
     warn_of_plugins(settings, registry)
 

@@ -17,7 +17,7 @@ from stackconf.errors import PluginLoadError
 if TYPE_CHECKING:
     from stackconf.cli.machines import Given
     from stackconf.cli.options import Settings
-    from stackconf.hardware.discovery import Pending
+    from stackconf.hardware.discovery import Looking
     from stackconf.registry.registry import Registry
     from stackconf.stack import Stack
 
@@ -101,12 +101,12 @@ def open_registry(settings: Settings) -> Registry:
         return map_with_deadline(load, [settings.plugin], seconds=hook_seconds(), late=late)[0]
 
 
-def start_discovery(registry: Registry) -> Pending:
-    """Begin to look at the machine; `.result()` waits for what is missing."""
+def looking(registry: Registry) -> Looking:
+    """Begin to look at the machine; calling what this gives waits for what is missing."""
     from stackconf.detectors import detectors_of
-    from stackconf.hardware.discovery import start
+    from stackconf.hardware.discovery import Looking
 
-    return start(detectors_of(registry))
+    return Looking(detectors_of(registry))
 
 
 @contextmanager
@@ -118,7 +118,7 @@ def opened(settings: Settings, *, hardware: bool = True, on: Given | None = None
     """
     path = stack_path(settings)
     registry = open_registry(settings)
-    pending = start_discovery(registry) if hardware and on is None else None
+    look = looking(registry) if hardware and on is None else None
     from stackconf.stack import Stack
 
     try:
@@ -126,7 +126,7 @@ def opened(settings: Settings, *, hardware: bool = True, on: Given | None = None
             path,
             store=store_here(settings),
             registry=registry,
-            hardware=on.hardware if on else pending.result if pending else None,
+            hardware=on.hardware if on else look,
             skip_unknown=settings.skip_unknown or None,
         ) as stack:
             yield stack

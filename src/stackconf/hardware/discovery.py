@@ -94,6 +94,28 @@ def start(
     return Pending(tuple(each.values()), root, seconds)
 
 
+class Looking:
+    """Looks at this machine whenever it is called. The first look begins at once, beside whatever the
+    caller does until then.
+    """
+
+    def __init__(
+        self, detectors: Iterable[Detector], *, root: Path | None = None, deadline: float | None = None
+    ) -> None:
+        self._detectors = tuple(detectors)
+        self._root = root
+        self._deadline = deadline
+        self._pending: Pending | None = self._start()
+
+    def __call__(self) -> Hardware:
+        """The machine as it is now; for the first call, as it was when this was made."""
+        pending, self._pending = self._pending or self._start(), None
+        return pending.result()
+
+    def _start(self) -> Pending:
+        return start(self._detectors, root=self._root, deadline=self._deadline)
+
+
 def discover(
     detectors: Iterable[Detector] = BUILTIN, *, root: Path | None = None, deadline: float | None = None
 ) -> Hardware:
