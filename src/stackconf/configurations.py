@@ -1,247 +1,419 @@
-"""What a person hands over to be registered: read from any of its forms into one.
-
-A mapping, JSON text, YAML text, or the path of such a file; with or without the top `providers:`
-key; in the stack file's shape, `{api: [{provider_id, provider_type, config}]}`. Nothing is
-expanded here: a reference such as `${env.KEY}` is kept as it is.
+"""The registered configurations of a stack: each change is checked against the stack and becomes the next
+revision, made anew on top of what others have changed meanwhile.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
-from datetime import date
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from itertools import count
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
-from stackconf.errors import InvalidConfig
-from stackconf.stackfile.load import MAX_DEPTH, path_text
+from stackconf.actor import current_actor
+from stackconf.conflicts import ABSENT, Absent, Expected, OnConflict, Providers, providers_of
+from stackconf.draft import Draft
+from stackconf.errors import Conflict, InvalidConfig, Sealed, UnknownName
+from stackconf.given import Source, read_configuration
+from stackconf.resolve.layers import plain
+from stackconf.resolve.render import USERS
+from stackconf.shipped import ShippedConfiguration, shipped_configurations
+from stackconf.store.base import Configuration, Revision, State
 from stackconf.suggest import did_you_mean
-from stackconf.types import Issue, Position
+from stackconf.types import Issue
 
 if TYPE_CHECKING:
-    from stackconf.stackfile.load import Document
+    from stackconf.history import RolledBack
+    from stackconf.manager import Manager
+    from stackconf.plan import Plan
+    from stackconf.store.base import Store
+    from stackconf.vault import Vault
 
-Source: TypeAlias = Mapping[str, Any] | str | bytes | os.PathLike[str]
+OnDropped: TypeAlias = Literal["warn", "error", "ignore"]
+Change: TypeAlias = Callable[[Revision, int, State | None], State]
+"""Of the head, the next revision's number and what to merge with: the next state."""
 
-_ENTRY_KEYS = ("provider_id", "provider_type", "config")
-_SHAPE = "write `{api: [{provider_id: …, config: {…}}]}`"
-_MAX_BITS = 3500
-"""About a thousand digits, as in a file."""
-_PATH_SUFFIXES = (".yaml", ".yml", ".json")
-
-
-@frozen
-class Entry:
-    """What a configuration says of one provider. `provider_type` may be empty: then the stack's."""
-
-    api: str
-    provider_id: str
-    provider_type: str
-    config: Mapping[str, Any] = field(repr=False)
-    path: tuple[str | int, ...] = ()
-
-    @property
-    def key(self) -> str:
-        """`api/provider_id`."""
-        return f"{self.api}/{self.provider_id}"
+_PATIENCE = 30.0
+"""For how many seconds a change is made anew on top of what others have changed meanwhile."""
+_LONGEST_PAUSE = 0.1
+_LONGEST_NAME = 200
 
 
-@frozen
-class Given:
-    """A configuration as it was handed over. `ignored` lists top-level keys that do not count."""
+@frozen(slots=False)
+class Registered:
+    """What came of a registration.
 
-    entries: tuple[Entry, ...]
-    ignored: tuple[Issue, ...] = ()
-    document: Document | None = None
-
-    def where(self, entry: Entry, path: tuple[str | int, ...]) -> Position | None:
-        """Where the text says it, if it was text."""
-        if self.document is None:
-            return None
-        whole = (*entry.path, "config", *path)
-        for length in range(len(whole), len(entry.path), -1):
-            found = self.document.position(whole[:length], key=isinstance(whole[length - 1], str))
-            if found is not None:
-                return found
-        return self.document.position(entry.path)
-
-
-def read_configuration(source: Source, *, name: str = "configuration") -> Given:
-    """The configuration in any of its forms. Raises `InvalidConfig` with every issue of its shape.
-
-    >>> given = read_configuration('{"inference": [{"provider_id": "ollama", "config": {"url": "x"}}]}')
-    >>> given.entries[0].key, given.entries[0].config
-    ('inference/ollama', {'url': 'x'})
+    `kept` has the stack file's shape and holds only user fields; `dropped` says path by path what
+    was not taken; `plan` is what an apply would now do, planned when it is first asked for.
+    `revision` is the new one.
     """
-    data, document = _parsed(source, name)
-    reader = _Reader(document)
-    entries, ignored = reader.read(data)
-    if reader.issues:
-        raise InvalidConfig.of(reader.issues)
-    return Given(tuple(entries), tuple(ignored), document)
+
+    name: str
+    revision: int
+    kept: Mapping[str, Sequence[Mapping[str, Any]]]
+    dropped: tuple[Issue, ...]
+    warnings: tuple[Issue, ...]
+    _planning: Callable[[], Plan] = field(repr=False, eq=False)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """What an apply would do, as it is when this is first asked for."""
+        return self._planning()
 
 
-def _parsed(source: object, name: str) -> tuple[Any, Document | None]:
-    from stackconf.stackfile.load import parse, read
+@frozen
+class Listed:
+    """One configuration in a listing. `assigned` is its place in the overlay, from 1; 0: it is not."""
 
-    if isinstance(source, Mapping):
-        return source, None
-    if not isinstance(source, (str, bytes, os.PathLike)):
-        kind = type(source).__name__
-        raise InvalidConfig.of([Issue(f"a configuration is a mapping, a text or a path, not {kind}")])
-    if isinstance(source, os.PathLike) or (isinstance(source, str) and _is_path(source)):
-        document = read(Path(source))
-    else:
-        document = parse(source.encode() if isinstance(source, str) else source, name=f"<{name}>")
-    if document.issues:
-        raise InvalidConfig.of(document.issues)
-    return document.data, document
+    name: str
+    source: str
+    providers: tuple[str, ...]
+    assigned: int
+    revision: int
+    description: str = ""
 
 
-def _is_path(text: str) -> bool:
-    if not text.strip() or "\n" in text or text.lstrip()[:1] in {"{", "["}:
-        return False
-    if text.endswith(_PATH_SUFFIXES):
-        return True
-    try:
-        return Path(text).exists()
-    except OSError:  # too long for a name
-        return False
+class Configurations:
+    """The registered configurations of a stack, and those that plugins ship."""
 
+    def __init__(self, manager: Manager, store: Store, vault: Vault) -> None:
+        self._manager = manager
+        self._store = store
+        self._vault = vault
 
-class _Reader:
-    def __init__(self, document: Document | None) -> None:
-        self.issues: list[Issue] = []
-        self._document = document
+    @cached_property
+    def _shipped(self) -> Mapping[str, ShippedConfiguration]:
+        return {each.name: each for each in shipped_configurations(self._manager.registry)}
 
-    def read(self, data: Any) -> tuple[list[Entry], list[Issue]]:
-        data = self._plain(data, ())
-        if self.issues:
-            return [], []
-        if not isinstance(data, Mapping):
-            self._wrong((), f"a configuration is a mapping of apis, not {_kind(data)}", _SHAPE)
-            return [], []
-        ignored: list[Issue] = []
-        root: tuple[str, ...] = ()
-        if "providers" in data:
-            ignored = [self._ignored(key) for key in data if key != "providers"]
-            data, root = data["providers"], ("providers",)
-            if not isinstance(data, Mapping):
-                self._wrong(root, f"`providers` is a mapping of apis, not {_kind(data)}", _SHAPE)
-                return [], ignored
-        entries = [
-            entry for api, listed in data.items() for entry in self._api(str(api), listed, (*root, api))
+    def inspect(self) -> dict[str, Any]:
+        """The user fields of every provider, in issue 993's shape: every api of the stack, empty
+        ones as `[]`.
+        """
+        return self._manager.at_head(self._store).rendered(USERS)
+
+    def list(self) -> list[Listed]:
+        """Every configuration, available or assigned, with its source; assigned ones first."""
+        state = self._store.read().state
+        order = {name: number for number, name in enumerate(state.assigned, 1)}
+        registered = [
+            Listed(
+                each.name,
+                each.source,
+                _keys_of(each.providers),
+                order.get(each.name, 0),
+                each.revision,
+                f"damaged: {each.problem}" if each.problem else "",
+            )
+            for each in state.configurations.values()
         ]
-        self._check_duplicates(entries)
-        return entries, ignored
+        shipped = [
+            Listed(name, each.source, _keys_of(each.providers), 0, 0, each.description)
+            for name, each in self._shipped.items()
+            if name not in state.configurations
+        ]
+        return sorted(registered + shipped, key=lambda each: (each.assigned or len(order) + 1, each.name))
 
-    def _api(self, api: str, listed: Any, path: tuple[Any, ...]) -> Iterator[Entry]:
-        if not isinstance(listed, list):
-            self._wrong(path, f"`{api}` is a list of providers, not {_kind(listed)}", _api_hint(api))
+    def get(self, name: str) -> Configuration:
+        """One configuration, registered or shipped. Raises `UnknownName`."""
+        return self._get(self._store.read().state, name)
+
+    def register(
+        self,
+        config: Source,
+        name: str = "default",
+        *,
+        assign: bool = True,
+        on_dropped: OnDropped = "warn",
+        expected_revision: int | None = None,
+        on_conflict: OnConflict = "refuse",
+        actor: str | None = None,
+        seal: bool = True,
+    ) -> Registered:
+        """Register a configuration and, unless told otherwise, assign it.
+
+        `config` is a mapping, JSON or YAML text, or a path. Only user fields are kept. A secret given
+        in the clear is encrypted where there is a key, and refused where there is none or `seal` is
+        false: for one that came by a way on which others saw it, such as a command line. Raises
+        `InvalidConfig` with every issue, and stores nothing, when the configuration is wrong or
+        nothing of it is left; `Sealed` when the stack's file is its only truth.
+
+        `on_conflict` counts where the head is not `expected_revision`: `refuse` raises `Conflict`;
+        `retry` takes what only one side changed since, and raises it where both changed one value
+        to something else; `force` replaces.
+        """
+        self._refuse_sealed()
+        expected = Expected(expected_revision, on_conflict)
+        _refuse_name(name)
+        if on_dropped not in get_args(OnDropped):
+            raise InvalidConfig(f"on_dropped is one of {', '.join(get_args(OnDropped))}, not {on_dropped!r}")
+        given = read_configuration(config, name=name)
+        first = self._store.read()
+        draft = Draft(self._manager, self._vault, name, given, first.state, seal=seal)
+        dropped = draft.dropped if on_dropped != "ignore" else ()
+        if on_dropped == "error" and dropped:
+            errors = tuple(evolve(issue, level="error") for issue in dropped)
+            raise InvalidConfig("the configuration sets what a user may not set", errors)
+        draft.refuse_errors()
+
+        def change(head: Revision, revision: int, base: State | None) -> State:
+            state = head.state
+            mine = draft.with_kept_secrets(base or state, state)
+            kept = expected.merged(self._store, head, base, name, mine)
+            assert not isinstance(kept, Absent)  # noqa: S101 (which is refused)
+            configuration = Configuration(name, kept, revision=revision)
+            before = state.configurations.get(name)
+            if before is not None and evolve(before, revision=revision) == configuration:
+                configuration = before
+            assigned = state.assigned
+            unassigned_since = base is not None and name in base.assigned
+            if assign and name not in assigned and not unassigned_since:
+                assigned = (*assigned, name)
+            new = State({**state.configurations, name: configuration}, assigned)
+            draft.check(state, new)
+            return new
+
+        made = self._change(change, "register", name, actor, expected, draft, first)
+        manager = self._manager
+        errors = manager.resolve(manager.overlays(made.state)).errors
+        warnings = (*given.ignored, *draft.warnings, *_about_errors(len(errors)))
+        kept = plain(made.state.configurations[name].providers)
+        return Registered(name, made.number, kept, dropped, warnings, lambda: manager.plan(self._store))
+
+    def assign(
+        self,
+        name: str,
+        *,
+        actor: str | None = None,
+        expected_revision: int | None = None,
+        on_conflict: OnConflict = "refuse",
+    ) -> int:
+        """Make a configuration part of the overlay, above those assigned before. The revision.
+
+        `on_conflict` as for `register`; with `retry` it is assigned as it is now.
+        """
+        self._refuse_sealed()
+
+        def change(head: Revision, revision: int, _base: State | None) -> State:
+            state = head.state
+            configuration = self._get(state, name)
+            if name not in state.configurations:
+                configuration = evolve(configuration, revision=revision)
+            assigned = (*(each for each in state.assigned if each != name), name)
+            new = State({**state.configurations, name: configuration}, assigned)
+            self._check_assigned(configuration, state, new)
+            return new
+
+        return self._change(change, "assign", name, actor, Expected(expected_revision, on_conflict)).number
+
+    def unassign(
+        self,
+        name: str,
+        *,
+        actor: str | None = None,
+        expected_revision: int | None = None,
+        on_conflict: OnConflict = "refuse",
+    ) -> int:
+        """Take a configuration out of the overlay; it stays available. The revision.
+
+        `on_conflict` as for `register`; with `retry` it is fine that somebody did the same.
+        """
+        self._refuse_sealed()
+
+        def change(head: Revision, _revision: int, base: State | None) -> State:
+            state = head.state
+            if base is not None and name in base.assigned and name not in state.assigned:
+                return state
+            self._get(state, name)
+            if name not in state.assigned:
+                raise UnknownName(f"configuration `{name}` is not assigned")
+            return _unassigned(state, name, forget=state.configurations[name].source != "user")
+
+        return self._change(change, "unassign", name, actor, Expected(expected_revision, on_conflict)).number
+
+    def unregister(
+        self,
+        name: str,
+        *,
+        actor: str | None = None,
+        expected_revision: int | None = None,
+        on_conflict: OnConflict = "refuse",
+    ) -> int:
+        """Forget a registered configuration, unassigning it first. The revision.
+
+        `on_conflict` as for `register`; with `retry` it is refused where somebody changed it since.
+        """
+        self._refuse_sealed()
+        expected = Expected(expected_revision, on_conflict)
+
+        def change(head: Revision, _revision: int, base: State | None) -> State:
+            state = head.state
+            if base is not None and name in base.configurations and name not in state.configurations:
+                return state
+            expected.merged(self._store, head, base, name, ABSENT)
+            configuration = self._get(state, name)
+            if name not in state.configurations or configuration.source != "user":
+                raise UnknownName(
+                    f"configuration `{name}` is shipped by {configuration.source}; unassign it instead"
+                )
+            return _unassigned(state, name, forget=True)
+
+        return self._change(change, "unregister", name, actor, expected).number
+
+    def _change(
+        self,
+        change: Change,
+        action: str,
+        name: str,
+        actor: str | None,
+        expected: Expected,
+        draft: Draft | None = None,
+        first: Revision | None = None,
+    ) -> Revision:
+        """Make the next revision of what `change` makes of the head, of the newest one if another
+        process was faster. `draft` is what the configuration is to say, where that is new; `first`
+        what was the head a moment ago, where that is known.
+        """
+        store = self._store
+
+        def mine(state: State) -> Mapping[str, Providers | Absent | None]:
+            gone = ABSENT if action == "unregister" else None
+            return {name: draft.with_kept_secrets(state) if draft else gone}
+
+        until = monotonic() + _PATIENCE
+        for attempt in count():
+            head = first if first is not None and attempt == 0 else store.read()
+            base = expected.base(store, head, mine) if expected.is_past(head) else None
+            state = change(head, head.number + 1, base)
+            if state == head.state:
+                return head
+            try:
+                revision = store.append(
+                    head.number,
+                    state,
+                    action=action,
+                    subject=name,
+                    actor=actor or current_actor(),
+                    sealed=draft.sealed if draft else None,
+                )
+            except Conflict:
+                if monotonic() > until:
+                    raise
+                _pause(attempt)
+            else:
+                return revision
+        raise AssertionError("unreachable")
+
+    def _restore(self, revision: Revision, actor: str | None, expected: Expected) -> RolledBack:
+        """Make the next revision of an old one's state, as it is."""
+        from stackconf.history import RolledBack, is_same
+
+        self._refuse_sealed()
+        store = self._store
+        until = monotonic() + _PATIENCE
+        for attempt in count():
+            head = store.read()
+            if expected.is_past(head):
+                names = {**revision.state.configurations, **head.state.configurations}
+                mine = {name: providers_of(revision, name) for name in names}
+                raise expected.conflict(store, head, mine, mergeable=False)
+            if is_same(head.state, revision.state):
+                return RolledBack(head.number, revision.number, changed=False)
+            self._check_restored(revision)
+            try:
+                new = store.append(
+                    head.number,
+                    revision.state,
+                    action="rollback",
+                    subject=f"revision {revision.number}",
+                    actor=actor or current_actor(),
+                    restores=revision.number,
+                )
+            except Conflict:
+                if monotonic() > until:
+                    raise
+                _pause(attempt)
+            else:
+                return RolledBack(new.number, revision.number, changed=True)
+        raise AssertionError("unreachable")
+
+    def _check_restored(self, revision: Revision) -> None:
+        issues: dict[Issue, None] = {}
+        state = revision.state
+        for name in state.assigned:
+            try:
+                self._check_assigned(state.configurations[name], state, state)
+            except InvalidConfig as error:
+                found = error.issues or (Issue(str(error)),)
+                issues.update(dict.fromkeys(_of_configuration(issue, name) for issue in found))
+        if issues:
+            problem = f"revision {revision.number} was not restored: it does not fit the stack any more"
+            raise InvalidConfig(problem, tuple(issues))
+
+    def _get(self, state: State, name: str) -> Configuration:
+        found = state.configurations.get(name)
+        if found is not None:
+            return found
+        shipped = self._shipped.get(name)
+        if shipped is not None:
+            return Configuration(name, shipped.providers, shipped.source)
+        names = [*state.configurations, *self._shipped]
+        hint = did_you_mean(name, names) or (
+            f"there are {', '.join(names)}" if names else "none is registered"
+        )
+        raise UnknownName(f"no configuration `{name}`; {hint}")
+
+    def _check_assigned(self, configuration: Configuration, before: State, after: State) -> None:
+        given = read_configuration({"providers": configuration.providers}, name=configuration.name)
+        draft = Draft(
+            self._manager, self._vault, configuration.name, given, before, done="assigned", seal=False
+        )
+        draft.refuse_errors()
+        draft.with_kept_secrets(before)
+        draft.check(before, after)
+
+    def _refuse_sealed(self) -> None:
+        file = self._manager.stack
+        if not file.sealed:
             return
-        for index, item in enumerate(listed):
-            entry = self._entry(api, item, (*path, index))
-            if entry is not None:
-                yield entry
-
-    def _entry(self, api: str, item: Any, path: tuple[Any, ...]) -> Entry | None:
-        if not isinstance(item, Mapping):
-            self._wrong(path, f"a provider is a mapping, not {_kind(item)}", "write `provider_id: …`")
-            return None
-        for key in item:
-            if key not in _ENTRY_KEYS:
-                hint = did_you_mean(str(key), _ENTRY_KEYS) or f"a provider has {', '.join(_ENTRY_KEYS)}"
-                self._wrong((*path, key), f"unknown key `{key}`", hint)
-        provider_id = self._text(item, "provider_id", path)
-        provider_type = self._text(item, "provider_type", path)
-        config = item.get("config")
-        config = {} if config is None else config
-        if not isinstance(config, Mapping):
-            where = (*path, "config")
-            self._wrong(where, f"`config` is a mapping of fields, not {_kind(config)}", "write `name: value`")
-        elif provider_id:
-            return Entry(api, provider_id, provider_type or "", config, path)
-        elif provider_id == "" and not any("`provider_id`" in issue.hint for issue in self.issues):
-            self._wrong(path, "a provider has no `provider_id`", "say which provider is meant")
-        return None
-
-    def _text(self, item: Mapping[str, Any], key: str, path: tuple[Any, ...]) -> str | None:
-        """The text of a provider's key, empty where it is not given, `None` where it is no text."""
-        value = item.get(key)
-        if value is None:
-            return ""
-        if isinstance(value, str) and value.isprintable():
-            return value
-        kind = "text of several lines" if isinstance(value, str) else _kind(value)
-        self._wrong((*path, key), f"`{key}` is one line of text, not {kind}", "put it in quotes")
-        return None
-
-    def _check_duplicates(self, entries: list[Entry]) -> None:
-        seen: set[str] = set()
-        for entry in entries:
-            if entry.key in seen:
-                self._wrong(entry.path, f"`{entry.key}` is given twice", "give each provider once")
-            seen.add(entry.key)
-
-    def _ignored(self, key: object) -> Issue:
-        return Issue(
-            f"top-level key `{key}` ignored",
-            level="ignored",
-            hint="only `providers` is registered",
-            code="ignored-key",
-            where=self._where((str(key),)),
-        )
-
-    def _wrong(self, path: tuple[Any, ...], message: str, hint: str = "") -> None:
-        where = self._where(path)
-        self.issues.append(Issue(message, path=path_text(path), hint=hint, code="wrong-shape", where=where))
-
-    def _plain(self, value: Any, path: tuple[Any, ...]) -> Any:
-        """The value as data that a store can keep: texts, numbers, booleans, nulls, lists, mappings."""
-        if len(path) > MAX_DEPTH:
-            raise InvalidConfig.of([Issue(f"nested more than {MAX_DEPTH} levels deep", code="too-deep")])
-        if isinstance(value, Mapping):
-            for key in value:
-                if not isinstance(key, str) or not key.isprintable():
-                    self._wrong(path, f"a key is {_key(key)}", "give it a name of one line")
-            return {key: self._plain(inner, (*path, key)) for key, inner in value.items() if type(key) is str}
-        if isinstance(value, (list, tuple)):
-            return [self._plain(inner, (*path, index)) for index, inner in enumerate(value)]
-        if isinstance(value, str):
-            return str(value)
-        if value is None or isinstance(value, bool):
-            return value
-        if isinstance(value, (int, float)) and (isinstance(value, float) or value.bit_length() <= _MAX_BITS):
-            return value
-        problem = (
-            "too large a number" if isinstance(value, int) else f"{_kind(value)}, which is no plain data"
-        )
-        self._wrong(path, f"this is {problem}", "put it in quotes if it is text")
-        return None
-
-    def _where(self, path: tuple[Any, ...]) -> Position | None:
-        return self._document.position(path) if self._document is not None else None
+        if "sealed" not in file.settings:
+            raise Sealed(f"`sealed` in {file.name} cannot be read, which counts as sealed; mend it there")
+        raise Sealed(f"the stack is sealed: {file.name} is its only truth; change it there")
 
 
-def _key(key: object) -> str:
-    return "more than one line" if isinstance(key, str) else f"{_kind(key)}, not text"
+def _of_configuration(issue: Issue, name: str) -> Issue:
+    if "given by configuration `" in issue.message:
+        return issue
+    return evolve(issue, message=f"{issue.message}; given by configuration `{name}`")
 
 
-def _api_hint(api: str) -> str:
-    keys = (*_ENTRY_KEYS, "providers")
-    near = did_you_mean(api, keys)
-    return near or _SHAPE
+def _refuse_name(name: object) -> None:
+    fine = isinstance(name, str) and 0 < len(name) <= _LONGEST_NAME and name.isprintable()
+    if not fine or str(name).strip() != name:
+        problem = f"a configuration's name is one line of 1 to {_LONGEST_NAME} characters"
+        raise InvalidConfig(f"{problem}, without spaces around it")
 
 
-def _kind(value: object) -> str:
-    if value is None:
-        return "nothing"
-    if isinstance(value, Mapping):
-        return "a mapping"
-    if isinstance(value, (list, str)):
-        return "a list" if isinstance(value, list) else "text"
-    if isinstance(value, date):
-        return "a date"
-    return f"`{value}`" if isinstance(value, (int, float)) else f"an object of type {type(value).__name__}"
+def _pause(attempt: int) -> None:
+    """Let the others through: a moment by chance, longer after each attempt in vain."""
+    from random import uniform
+
+    sleep(uniform(0.0, min(_LONGEST_PAUSE, 0.002 * 2 ** min(attempt, 10))))  # noqa: S311 (no secret)
+
+
+def _about_errors(errors: int) -> tuple[Issue, ...]:
+    """A word about what is wrong elsewhere in the stack, for it keeps any registration from its effect."""
+    if not errors:
+        return ()
+    problem = f"an apply would refuse the stack for {errors} other {'error' if errors == 1 else 'errors'}"
+    return (Issue(problem, level="warning", hint="`stackconf check` shows them", code="stack-invalid"),)
+
+
+def _unassigned(state: State, name: str, *, forget: bool) -> State:
+    configurations = {key: each for key, each in state.configurations.items() if key != name or not forget}
+    return State(configurations, tuple(each for each in state.assigned if each != name))
+
+
+def _keys_of(providers: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[str, ...]:
+    return tuple(f"{api}/{entry['provider_id']}" for api, listed in providers.items() for entry in listed)

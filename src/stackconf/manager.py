@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from secrets import token_bytes
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, field, frozen
 
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from stackconf.registry.hooks import OwnerHooks
     from stackconf.registry.registry import Registry
     from stackconf.resolve.references import Opener
+    from stackconf.resolve.render import Renderer
     from stackconf.stackfile.model import ProviderEntry, StackFile
     from stackconf.status import StackStatus
     from stackconf.store.base import Configuration, State, Store, View
@@ -77,6 +78,23 @@ class Resolution:
     def errors(self) -> tuple[Issue, ...]:
         """The issues that stop an apply."""
         return tuple(issue for issue in self.issues if issue.level == "error")
+
+    def rendered(self, renderer: Renderer) -> dict[str, Any]:
+        """Every provider's configuration in the stack file's shape, every api of the stack, empty ones
+        as `[]`.
+        """
+        rendered: dict[str, list[dict[str, Any]]] = {api: [] for api in sorted(self.stack.apis)}
+        for resolved in self.providers.values():
+            provider = resolved.provider
+            config = {} if resolved.config is None else renderer.render(resolved.config)
+            rendered.setdefault(provider.api, []).append(
+                {
+                    "config": config,
+                    "provider_id": provider.provider_id,
+                    "provider_type": provider.provider_type,
+                }
+            )
+        return {"providers": rendered}
 
     def _where_managed(self, issue: Issue) -> Issue:
         """What the file says wrong about the values of a provider that is left alone stops nothing."""
@@ -313,6 +331,10 @@ class Manager:
             {name: state.configurations[name] for name in state.assigned}
         )
         return self._overlay_layer.overlays
+
+    def at_head(self, store: Store) -> Resolution:
+        """The stack under the head revision. References to secrets are resolved anew."""
+        return self.resolve(self.overlays(store.read().state), afresh=True)
 
     def plan(self, store: Store) -> Plan:
         """What applying the head revision would change. References to secrets are resolved anew."""

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from threading import Event
 from typing import TYPE_CHECKING
 
+from stackconf.actor import current_actor
 from stackconf.errors import ApplyBusy, ApplyError
-from stackconf.stack import current_actor
 
 if TYPE_CHECKING:
     from stackconf.apply import Observer, Report

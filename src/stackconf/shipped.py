@@ -59,7 +59,7 @@ def shipped_configurations(registry: Registry) -> list[ShippedConfiguration]:
 
 
 def _configurations(entry: Advertised) -> Iterator[ShippedConfiguration]:
-    from stackconf.configurations import read_configuration
+    from stackconf.given import read_configuration
 
     for file in sorted(_folder(entry.target).glob("*.yaml")):
         given = read_configuration(file)

@@ -82,3 +82,13 @@ def _similarity(name: str, candidate: str) -> float:
         return 0.0
     ratio = matcher.ratio()
     return ratio if ratio >= cutoff else 0.0
+
+
+def known(keys: Iterable[str]) -> str:
+    """Which providers there are, where nothing is near to what was said.
+
+    >>> known(["inference/ollama"]), known([])
+    ('it has inference/ollama', 'it has no providers')
+    """
+    keys = list(keys)
+    return f"it has {', '.join(keys)}" if keys else "it has no providers"

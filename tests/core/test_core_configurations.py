@@ -12,7 +12,7 @@ from core_kit import Owner, distribution, effective, lines, one, one_entry, open
 from pydantic import BaseModel, Field, SecretStr, model_validator
 
 from stackconf import Conflict, InvalidConfig, Issue, Sealed, UnknownName, user_field
-from stackconf.configurations import read_configuration
+from stackconf.given import read_configuration
 
 
 class Config(BaseModel):

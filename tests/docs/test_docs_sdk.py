@@ -12,8 +12,8 @@ from docs_kit import DOCS, EXAMPLES, ROOT, page, prose, section
 
 import stackconf
 from stackconf import InvalidConfig, Stack, StackconfError, errors
+from stackconf.configurations import Configurations
 from stackconf.registry.registry import Registry
-from stackconf.stack import Configurations
 from stackconf.testing import machine
 
 PAGE = page("sdk.md")

@@ -18,10 +18,10 @@ from stackconf.cli.output import NOTHING, emit_json, emit_yaml, err, out, plural
 from stackconf.cli.waiting import waiting
 
 if TYPE_CHECKING:
-    from stackconf.configurations import Source
+    from stackconf.configurations import Listed, OnDropped, Registered
     from stackconf.conflicts import OnConflict
+    from stackconf.given import Source
     from stackconf.plan import Plan
-    from stackconf.stack import Listed, OnDropped, Registered
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 

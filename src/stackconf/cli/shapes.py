@@ -9,12 +9,12 @@ from stackconf.store.base import outcome_data
 
 if TYPE_CHECKING:
     from stackconf.apply import Report
+    from stackconf.configurations import Listed, Registered
     from stackconf.drift import Drift, FieldDrift
     from stackconf.errors import Conflict
     from stackconf.export.export import Exported
     from stackconf.history import Difference, History
     from stackconf.plan import FieldChange, Plan, ProviderChange
-    from stackconf.stack import Listed, Registered
     from stackconf.status import StackStatus
     from stackconf.store.base import Configuration, Revision, RevisionSummary
     from stackconf.store.checking import Checked

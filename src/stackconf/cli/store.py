@@ -61,7 +61,7 @@ def recover(settings: Settings) -> int:
     store does not know any more of what is applied is taken from the file beside it. No other
     process may have the store open.
     """
-    from stackconf.stack import current_actor
+    from stackconf.actor import current_actor
     from stackconf.store.salvage import recover as recover_store
 
     with waiting(settings, "recovering the store"):
