@@ -29,7 +29,7 @@ def test_drift_names_the_configuration_that_made_it(cli, monkeypatch) -> None:
         "    field  applied      the files say  why",
         "    url    http://user  http://one     configuration `mine` (revision 1, by ada)",
         "",
-        "stack.yaml: 1 differ; 1 provider as the files say",
+        "stack.yaml: 1 differs; 1 provider as the files say",
     ]
     assert "as the files say: vector_io/vectors" in cli("drift", "--verbose").out
     (provider,) = cli("drift", "--json").data["providers"]

@@ -76,6 +76,11 @@ def test_a_lost_key(keyed, monkeypatch):
     assert "there is no key here" in cli("secrets", "list").out
     ran = cli("secrets", "rotate")
     assert (ran.code, ran.err.count("error:")) == (1, 1)
+    ran = cli("secrets", "drop", "--lost")
+    assert (ran.code, ran.out) == (1, "")
+    assert "error: no key is here, so every encrypted secret would be dropped" in ran.err
+    cli("secrets", "new-key", "-o", "another")
+    monkeypatch.setenv("STACKCONF_SECRET_KEY_FILE", "another")
     assert cli("secrets", "drop", "--lost").out == "0 unused secrets dropped\n1 lost secret dropped\n"
     assert "no longer in the store" in cli("secrets", "list").out
     cli("configurations", "unregister", "default")

@@ -59,8 +59,14 @@ def summary(found: Drift) -> str:
     'nothing drifted; 1 provider as the files say'
     """
     kinds: Counter[str] = Counter(each.kind for each in found.providers)
-    words = {"differs": "differ", "other_type": "of another type", "not_applied": "not applied"}
-    words |= {"not_in_file": "not in the file", "unknown": "unknown", "invalid": "not comparable"}
+    words = {
+        "differs": "differs" if kinds["differs"] == 1 else "differ",
+        "other_type": "of another type",
+        "not_applied": "not applied",
+        "not_in_file": "not in the file",
+        "unknown": "unknown",
+        "invalid": "not comparable",
+    }
     parts = [f"{kinds[kind]} {word}" for kind, word in words.items() if kinds[kind]]
     same = f"{plural(len(found.same), 'provider')} as the files say" if found.same else ""
     return "; ".join(filter(None, [", ".join(parts) or "nothing drifted", same]))

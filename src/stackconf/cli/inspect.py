@@ -7,7 +7,7 @@ import click
 from stackconf.cli.machines import one_machine
 from stackconf.cli.opening import opened, store_file
 from stackconf.cli.options import Command, Settings, pass_settings, stack_options
-from stackconf.cli.output import emit_json, emit_yaml, err, out, show_issues
+from stackconf.cli.output import emit_json, emit_yaml, err, local_time, out, show_issues
 from stackconf.cli.waiting import waiting
 
 
@@ -60,7 +60,7 @@ def _applied(settings: Settings) -> int:
             screen.note("hint", "nothing is applied")
     if found.problem:
         screen.note("warning", found.problem)
-        screen.note("hint", f"this is what {found.path} has, of {found.at}")
+        screen.note("hint", f"this is what {found.path} has, of {local_time(found.at)}")
     for key in found.unknown:
         screen.note("warning", f"{key}: an apply did not end; nobody knows whether it runs with this")
     return 0

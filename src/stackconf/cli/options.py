@@ -187,6 +187,6 @@ class Group(click.Group):
             from stackconf.suggest import did_you_mean
 
             names = self.list_commands(ctx)
-            hint = did_you_mean(name, names) or f"there are {', '.join(names)}"
+            hint = did_you_mean(name, names) or f"it has {', '.join(names)}"
             raise click.UsageError(f"no such command `{name}`; {hint}", ctx)
         return super().resolve_command(ctx, args)

@@ -9,6 +9,8 @@ import click
 from stackconf.cli.opening import opened
 from stackconf.cli.options import Group, Settings, output_options, pass_settings, stack_options
 from stackconf.cli.output import NOTHING, emit_json, err, out, plural
+from stackconf.errors import SecretError
+from stackconf.sealing import KEY_FILE_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +62,7 @@ def new_key(settings: Settings, file: str | None, add_to: str | None) -> None:
 
     A file that is there is not replaced. With --add-to its keys stay, and open what they sealed.
     """
-    from stackconf.sealing import KEY_FILE_VARIABLE, key_id
+    from stackconf.sealing import key_id
     from stackconf.sealing import new_key as made
     from stackconf.vault import write_new_key
 
@@ -114,9 +116,13 @@ def drop(settings: Settings, *, lost: bool) -> None:
     """Forget the encrypted secrets to which no kept revision refers.
 
     With --lost, those too that no key opens that is here. They are gone for good: see first with
-    `stackconf secrets list` that the right keys are here.
+    `stackconf secrets list` that the right keys are here. Where there is none at all, which may be
+    a variable that was forgotten, nothing is dropped: set one, or make the new one first.
     """
     with opened(settings, hardware=False) as stack:
+        if lost and not stack.secrets.keys and stack.store.sealed():
+            problem = "no key is here, so every encrypted secret would be dropped"
+            raise SecretError(problem, f"set {KEY_FILE_VARIABLE}; if the key is lost, make a new one first")
         done = stack.secrets.drop(lost=lost)
     if settings.json:
         emit_json({"unused": done.unused, "lost": done.lost})

@@ -46,7 +46,9 @@ def check(settings: Settings) -> int:
     for problem in found.problems:
         err(settings).note("error", f"store {found.path} {problem}")
     if not found.sound:
-        err(settings).note("hint", "`stackconf store recover` saves what can be read, and keeps this file")
+        kept = "saves what can be read, and keeps this file"
+        what = kept if found.size else "goes on from what was last applied"
+        err(settings).note("hint", f"`stackconf store recover` {what}")
         return ERROR
     return 0
 

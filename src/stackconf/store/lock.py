@@ -78,7 +78,7 @@ def _acquire(descriptor: int, path: Path, wait: float) -> None:
 
 def _busy(who: Holder, path: Path) -> str:
     by = f" by {who.actor}" if who.actor else ""
-    since = f" since {who.since}" if who.since else ""
+    since = f" since {who.since[:19].replace('T', ' ')} UTC" if who.since else ""
     process = f" (process {who.pid})" if who.pid else f" (it holds {path})"
     return f"another apply of this stack is running{by}{since}{process}; wait for it to end"
 
