@@ -36,6 +36,8 @@ from stackconf.registry.registry import Registry
 from stackconf.sealing import KEY_FILE_VARIABLE, new_key
 from stackconf.testing import machine
 
+pytestmark = pytest.mark.exhaustive
+
 NASTY = "\"q' \\/+&=é%41  two\tspaces"
 """What JSON, URLs, reprs and the joining of lines write in another way."""
 

@@ -27,6 +27,8 @@ from stackconf.store.pieces import KNOWN, tables
 from stackconf.store.salvage import Recovered, recover
 from stackconf.store.sqlite import SqliteStore, digest_of
 
+pytestmark = pytest.mark.exhaustive
+
 REVISIONS = 200
 PAGE = 4096
 

@@ -19,6 +19,8 @@ from faults_kit import TYPES, Fault, Files, known_world, named, stack_of, tell
 from stackconf import ApplyError
 from stackconf.plan import is_unknown
 
+pytestmark = pytest.mark.exhaustive
+
 MOST = 12
 KINDS = ("join", "change", "leave", "mixed", "becomes")
 TOO_MANY = {("becomes", count) for count in range(MOST // 2 + 1, MOST + 1)}

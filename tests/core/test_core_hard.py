@@ -22,6 +22,8 @@ from stackconf.store.base import State
 from stackconf.store.checking import check
 from stackconf.store.sqlite import SqliteStore
 
+pytestmark = pytest.mark.exhaustive
+
 
 class Config(BaseModel):
     port: int = user_field(80)

@@ -19,6 +19,8 @@ from pydantic import BaseModel, SecretStr
 from stackconf import ProviderType, Registry, Stack, because, hookimpl, user_field
 from stackconf.testing import machine
 
+pytestmark = pytest.mark.exhaustive
+
 VERSION = "0.2.12"
 READER = """
 import json, sys, warnings
