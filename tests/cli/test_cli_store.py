@@ -16,6 +16,14 @@ def applied(cli, here):
     return here / STORE
 
 
+def test_every_command_closes_the_store(cli, here):
+    for command in (f"configurations register {REGISTERED.replace(' ', '')}", "apply", "status", "history"):
+        assert cli(*command.split()).code == 0
+        assert not (here / f"{STORE}-wal").exists(), command
+    assert cli("configurations", "register", REGISTERED, "--name", "n", "--no-assign", "--json").code == 0
+    assert not (here / f"{STORE}-wal").exists()
+
+
 def test_a_sound_store(cli, applied):
     ran = cli("store", "check", plugin=False)
     assert (ran.code, ran.err) == (0, "")

@@ -113,6 +113,8 @@ def register(
             seal=not isinstance(given, str),
         )
         assigned = any(each.assigned for each in stack.configurations.list() if each.name == name)
+        if assigned or settings.json:
+            _ = registered.plan  # made while the store is open
     show_issues(settings, (*registered.warnings, *registered.dropped))
     if settings.json:
         from stackconf.cli.shapes import registered_data
