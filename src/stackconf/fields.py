@@ -34,6 +34,11 @@ if TYPE_CHECKING:
 
 Kind: TypeAlias = Literal["leaf", "model", "list", "mapping"]
 
+Claims: TypeAlias = Literal["accelerator_memory_fraction", "accelerator_memory_bytes"]
+"""What a field takes of each accelerator that its provider uses: a fraction of the *whole* card's
+memory, or bytes of it."""
+
+_CLAIMS = get_args(Claims)
 _LISTS = frozenset({list, set, frozenset, tuple, Sequence})
 _MAPPINGS = frozenset({dict, Mapping})
 _UPDATES = ("in_place", "reload", "restart")
@@ -44,13 +49,16 @@ def user_field(
     *,
     update: UpdateClass = "restart",
     secret: bool = False,
+    claims: Claims | None = None,
     **options: Any,
 ) -> Any:
     """A pydantic field that users may see and set; other options go to `pydantic.Field`.
 
     `update` says what a change costs the running provider; `secret` redacts the value in every
-    output. The label is the plain `json_schema_extra={"user_field": True}`, so a class that does
-    not import stackconf can write it by hand.
+    output. `claims` says that the value is what the provider takes of each accelerator it uses, so
+    that the sum over all providers can be checked. The label is the plain
+    `json_schema_extra={"user_field": True}`, so a class that does not import stackconf can write it
+    by hand.
 
     >>> class Config(BaseModel):
     ...     url: str = user_field("http://localhost:11434", update="reload")
@@ -60,6 +68,8 @@ def user_field(
     labels: dict[str, Any] = {"user_field": True, "update": update}
     if secret:
         labels["secret"] = True
+    if claims:
+        labels["claims"] = claims
     extra = options.pop("json_schema_extra", None) or {}
     return Field(default, json_schema_extra={**extra, **labels}, **options)
 
@@ -94,6 +104,8 @@ class FieldPlan:
     """Some field below is labelled as not the user's, whatever the labels above say."""
     layered: bool = False
     """Here or below, some default is a mapping that layers merge into."""
+    claims: Claims | None = None
+    """What its value takes of an accelerator."""
     required: bool = False
     description: str = ""
 
@@ -146,6 +158,9 @@ class ClassPlan:
     has_user: bool = False
     secretive: tuple[str, ...] = ()
     """The fields that hold a secret, themselves or somewhere below."""
+    claims: tuple[tuple[tuple[str, ...], Claims], ...] = ()
+    """The paths, here and below, whose values are taken of accelerators. Not those inside lists,
+    mappings and unions."""
     tag_values: dict[str, frozenset[object]] = field(factory=dict, repr=False)
     """For each `Literal` field, what it may be: how a union tells its members apart."""
 
@@ -194,6 +209,8 @@ def plan_of(config_class: type[BaseModel]) -> ClassPlan:
     for _ in compiled:  # flags flow up one level a round; recursive classes need as many
         for each in compiled.values():
             _raise_flags(each)
+    for each in compiled.values():
+        each.claims = tuple(_claims_in(each, (), ()))
     return plan
 
 
@@ -280,6 +297,17 @@ def _value_at(value: object, step: str | int) -> object:
     return None
 
 
+def _claims_in(
+    plan: ClassPlan, above: tuple[str, ...], seen: tuple[ClassPlan, ...]
+) -> Iterator[tuple[tuple[str, ...], Claims]]:
+    for name, each in plan.fields.items():
+        if each.claims is not None:
+            yield (*above, name), each.claims
+        inner = _only_class(each) if each.kind == "model" else None
+        if inner is not None and inner is not plan and inner not in seen:
+            yield from _claims_in(inner, (*above, name), (*seen, plan))
+
+
 def _raise_flags(plan: ClassPlan) -> None:
     plan.secretive = tuple(name for name, each in plan.fields.items() if _is_secretive(each))
     for each in plan.fields.values():
@@ -352,6 +380,8 @@ def _compile_field(name: str, info: FieldInfo, compiled: dict[type[BaseModel], C
     plan.user = label if isinstance(label, bool) else None
     update = extra.get("update")
     plan.update = typing.cast("UpdateClass", update) if update in _UPDATES else None
+    claims = extra.get("claims")
+    plan.claims = typing.cast("Claims", claims) if claims in _CLAIMS else None
     labelled = extra.get("secret")
     innermost = plan
     while innermost.item is not None:

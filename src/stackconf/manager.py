@@ -33,14 +33,16 @@ from stackconf.resolve.references import references_in
 from stackconf.resolve.resolve import Overlay, Resolved, resolve_provider
 from stackconf.store.lastgood import lost_since, refuse_lost
 from stackconf.suggest import did_you_mean
-from stackconf.types import Issue, Provider
+from stackconf.types import Issue, Placement, Provider
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from stackconf.hardware.facts import Hardware
+    from stackconf.hardware.shares import Fault, Share
     from stackconf.registry.hooks import OwnerHooks
     from stackconf.registry.registry import Registry
+    from stackconf.resolve.claims import Claim
     from stackconf.resolve.references import Opener
     from stackconf.resolve.render import Renderer
     from stackconf.stackfile.model import ProviderEntry, StackFile
@@ -53,7 +55,7 @@ FACTS_KEEP = 5.0
 """Seconds after a look at the machine in which an apply does not look again."""
 
 
-@frozen(eq=False)
+@frozen(eq=False, slots=False)
 class Resolution:
     """Every provider of a stack, resolved; in the stack file's order."""
 
@@ -61,11 +63,31 @@ class Resolution:
     stack: StackFile
     overlays: Overlays
     unmatched: tuple[Issue, ...] = ()
+    hardware: Hardware | None = field(default=None, repr=False)
+    shares: Mapping[str, Share] = field(factory=dict, repr=False)
+    """What of the accelerators each provider that was given a part of them may use."""
+    misplaced: tuple[Issue, ...] = ()
+    """What is wrong with the stack file's placement on this machine."""
+
+    @cached_property
+    def claims(self) -> tuple[Claim, ...]:
+        """What the providers' own fields take of the accelerators."""
+        if self.hardware is None or not any(
+            each.plan and each.plan.claims for each in self.providers.values()
+        ):
+            return ()
+        from stackconf.resolve.claims import claims
+
+        return tuple(claims(self.providers.values(), self.hardware, self.shares, self.stack))
 
     @property
     def issues(self) -> tuple[Issue, ...]:
         """Everything that is wrong or was dropped: in the order of the file, then what is not in it."""
-        found = [*map(self._where_managed, self.stack.issues), *self.unmatched]
+        found = [*map(self._where_managed, self.stack.issues), *self.unmatched, *self.misplaced]
+        if self.claims and self.hardware is not None:
+            from stackconf.resolve.claims import claim_issues
+
+            found += claim_issues(self.claims, self.hardware)
         for resolved in self.providers.values():
             found += [_with_way_out(issue, resolved) for issue in resolved.issues]
             plan = resolved.plan
@@ -136,6 +158,17 @@ class _OverlayLayer:
 _NO_OVERLAYS = _OverlayLayer()
 
 
+@frozen
+class _Sharing:
+    """Who has what of the accelerators, and what is wrong with the placement."""
+
+    shares: Mapping[str, Share] = field(factory=dict)
+    issues: tuple[Issue, ...] = ()
+
+
+_NOT_SHARED = _Sharing()
+
+
 def _with_way_out(issue: Issue, resolved: Resolved) -> Issue:
     """An error that a registered configuration brought, with its revision and what can be done."""
     if issue.level != "error":
@@ -199,6 +232,7 @@ class Manager:
         self._skip_unknown = (
             stack.settings.get("unknown_types") == "skip" if skip_unknown is None else skip_unknown
         )
+        self._sharing: _Sharing | None = None
         self._last: Resolution | None = None
         self._misspelt: tuple[Issue, ...] | None = None
         self._overlay_layer = _NO_OVERLAYS
@@ -241,8 +275,55 @@ class Manager:
         self._looked_at = monotonic()
         if fingerprint(self._hardware) == fingerprint(before):
             return False
-        self._last, self._candidates = None, {}
+        self._last, self._candidates, self._sharing = None, {}, None
         return True
+
+    @property
+    def shares(self) -> Mapping[str, Share]:
+        """What of the accelerators each provider that uses them may use, and why, by key."""
+        from stackconf.hardware.shares import shared_out
+
+        return shared_out(self.hardware, self._wanting(), self._placement)
+
+    @property
+    def _placement(self) -> Mapping[str, Placement]:
+        placement: Mapping[str, Placement] = self.stack.settings.get("placement", {})
+        return placement
+
+    def _wanting(self) -> list[str]:
+        """The providers whose types say that they use accelerators."""
+        owners = {
+            key: self.registry.find(entry.api, entry.provider_type) for key, entry in self._entries.items()
+        }
+        return [key for key, owned in owners.items() if isinstance(owned, Owned) and owned.kind.accelerators]
+
+    def _shared(self) -> _Sharing:
+        """Who gets a part of the accelerators; most machines and stacks have nothing to share."""
+        if self._sharing is None:
+            hardware, placement = self.hardware, self._placement
+            many = len(self._entries) > 1 and hardware.visible_accelerators
+            self._sharing = _NOT_SHARED
+            if placement or (many and len(self._wanting()) > 1):
+                from stackconf.hardware.shares import sharing
+
+                found = sharing(hardware, self._wanting(), placement)
+                issues = tuple(self._misplaced(fault) for fault in found.faults)
+                self._sharing = _Sharing(found.shares, issues)
+        return self._sharing
+
+    def _misplaced(self, fault: Fault) -> Issue:
+        path: list[str | int] = ["stackconf", "placement", fault.provider, *filter(None, [fault.key])]
+        if fault.index is not None:
+            path.append(fault.index)
+        placed = fault.provider in self._placement
+        return Issue(
+            fault.message,
+            level=fault.level,
+            hint=fault.hint,
+            code="bad-placement" if placed else "no-share",
+            provider=fault.provider,
+            where=self.stack.document.nearest(tuple(path)) if placed else None,
+        )
 
     @property
     def skips_unknown(self) -> bool:
@@ -288,7 +369,7 @@ class Manager:
         fresh = self._resolve(keys, {} if self.stack.sealed else overlays)
         providers.update(zip(keys, fresh, strict=True))
         self._referring = None
-        self._last = Resolution(providers, self.stack, overlays, self._unmatched(overlays))
+        self._last = self._resolution(providers, overlays)
         return self._last
 
     def _chosen(self, keys: Sequence[str], overlays: Overlays) -> dict[str, Resolved]:
@@ -304,8 +385,18 @@ class Manager:
     def resolve_files(self) -> Resolution:
         """What the file, the hardware and the classes alone say, without remembering it."""
         keys = self.provider_keys()
+        return self._resolution(dict(zip(keys, self._resolve(keys, {}), strict=True)), {})
+
+    def _resolution(self, providers: Mapping[str, Resolved], overlays: Overlays) -> Resolution:
+        shared = self._shared()
         return Resolution(
-            dict(zip(keys, self._resolve(keys, {}), strict=True)), self.stack, {}, self._unmatched({})
+            providers,
+            self.stack,
+            overlays,
+            self._unmatched(overlays),
+            self.hardware,
+            shared.shares,
+            shared.issues,
         )
 
     def resolve_one(self, key: str, overlays: tuple[Overlay, ...]) -> Resolved:
@@ -476,14 +567,16 @@ class Manager:
         entries = [self._entries[key] for key in keys]
         for entry in entries:  # imports have a deadline of their own, and are not some provider's fault
             self.registry.find(entry.api, entry.provider_type)
+        shares = self._shared().shares
 
         def resolve(entry: ProviderEntry) -> Resolved:
             if hung and (instead := self._not_asked(entry, hung)):
                 return instead
+            share = shares.get(entry.key) if shares else None
             resolved = resolve_provider(
                 entry.provider,
                 self.registry,
-                hardware,
+                hardware if share is None else share.hardware,
                 entry=entry,
                 stack_values=entry.config,
                 overlays=overlays.get(entry.key, ()),

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from stackconf.events import Event, Run
     from stackconf.export.export import Exported
     from stackconf.hardware.facts import Hardware
+    from stackconf.hardware.shares import Share
     from stackconf.history import Difference, History, RolledBack
     from stackconf.plan import Plan
     from stackconf.sealing import Keyring
@@ -123,6 +124,11 @@ class Stack:
     def hardware(self) -> Hardware:
         """What is known about this machine."""
         return self.manager.hardware
+
+    @property
+    def shares(self) -> Mapping[str, Share]:
+        """What of the accelerators each provider that uses them may use, and why, by `api/provider_id`."""
+        return self.manager.shares
 
     @property
     def revision(self) -> int:

@@ -32,7 +32,8 @@ class ProviderType:
 
     `config_class` is a pydantic model, or where to find one (`"package.module:Class"`), which is
     imported when a stack uses the type. `api_dependencies` are the apis whose providers are
-    applied before this one.
+    applied before this one. `accelerators` says that its providers use the machine's accelerators
+    where there are any: several of them are given shares.
 
     >>> kind = ProviderType("inference", "remote::ollama", "stackconf_ollama.config:OllamaConfig")
     >>> kind.key
@@ -44,6 +45,7 @@ class ProviderType:
     config_class: type[BaseModel] | str = field(repr=False)
     description: str = ""
     api_dependencies: tuple[str, ...] = ()
+    accelerators: bool = False
 
     @property
     def key(self) -> str:
@@ -73,6 +75,21 @@ class Provider:
     def type_key(self) -> str:
         """`api/provider_type`."""
         return f"{self.api}/{self.provider_type}"
+
+
+@frozen
+class Placement:
+    """What the operator gives one provider of the machine's accelerators.
+
+    `cards` by index, PCI address or uuid; `None` for every one that is visible. `memory` of each: a
+    fraction (`float`, at most 1) or bytes (`int`); `None` for what is left.
+
+    >>> Placement((0, 1), 0.6)
+    Placement(cards=(0, 1), memory=0.6)
+    """
+
+    cards: tuple[int | str, ...] | None = None
+    memory: float | int | None = None
 
 
 @frozen

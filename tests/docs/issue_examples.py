@@ -17,7 +17,17 @@ from typing import Any
 from docs_kit import DOCS, EXAMPLES
 from pydantic import BaseModel, Field, create_model
 
-from stackconf import Applied, ApplyError, InvalidConfig, Issue, ProviderType, Stack, hookimpl, user_field
+from stackconf import (
+    Applied,
+    ApplyError,
+    InvalidConfig,
+    Issue,
+    ProviderType,
+    Stack,
+    hookimpl,
+    simulate,
+    user_field,
+)
 from stackconf.registry.metadata import PROVIDERS, Advertised, marked
 from stackconf.registry.registry import Registry
 from stackconf.stack import default_store_path
@@ -82,6 +92,14 @@ class OddPlugin:
         return Applied()
 
 
+class Serving(BaseModel):
+    memory: float = user_field(0.9, claims="accelerator_memory_fraction")
+
+
+class ServingPlugin:
+    provides = (ProviderType("inference", "inline::serving", Serving, accelerators=True),)
+
+
 class TinySecond:
     provides = TinyPlugin.provides
 
@@ -102,14 +120,20 @@ def provider(config: str = "", *, type_: str = "remote::acme", api: str = "infer
     return text + (f"    config:\n      {config}\n" if config else "")
 
 
-def issues_of(text: str | bytes, *, registry: Registry | None = None, environ=None, then=None) -> list[Issue]:
+def issues_of(
+    text: str | bytes, *, registry: Registry | None = None, environ=None, then=None, hardware=None
+) -> list[Issue]:
     """Everything said of a stack file, and of what `then` does with the opened stack."""
     with TemporaryDirectory() as folder:
         file = Path(folder, "stack.yaml")
         file.write_bytes(text if isinstance(text, bytes) else text.encode())
-        registry = registry or Registry(files=[ACME], plugins=[TinyPlugin()], entry_points=False)
+        registry = registry or Registry(
+            files=[ACME], plugins=[TinyPlugin(), ServingPlugin()], entry_points=False
+        )
         try:
-            with Stack.open(file, registry=registry, hardware=machine(), environ=environ or {}) as stack:
+            with Stack.open(
+                file, registry=registry, hardware=hardware or machine(), environ=environ or {}
+            ) as stack:
                 issues = list(stack.issues)
                 if then is not None:
                     issues += then(stack)
@@ -171,6 +195,7 @@ case("no-value", "version: 2\nproviders:\n  inference:\n")
 case("old-form", "routing_table:\n  inference:\n  - provider_type: remote::acme\n    routing_key: any\n")
 case("unknown-setting", EMPTY + "stackconf: {seal: true}\n")
 case("bad-setting", EMPTY + "stackconf: {unknown_types: ignore}\n")
+case("bad-placement", provider() + "stackconf:\n  placement:\n    inference/b: {cards: [0]}\n")
 
 # Providers
 
@@ -179,6 +204,14 @@ case("bad-id", provider(id_='"a\\nb"'))
 case("duplicate-provider", provider() + "  - provider_id: a\n    provider_type: remote::acme\n")
 case("unknown-type", provider(type_="remote::ollama"))
 case("unknown-api", provider(api="inferense"))
+SERVING = provider(type_="inline::serving") + "  - provider_id: b\n    provider_type: inline::serving\n"
+case(
+    "no-share",
+    SERVING + "stackconf: {placement: {inference/a: {memory: 0.92}}}\n",
+    hardware=simulate("l4"),
+)
+TAKING = "  - {provider_id: b, provider_type: inline::serving, config: {memory: 0.7}}\n"
+case("over-claimed", provider("memory: 0.6", type_="inline::serving") + TAKING, hardware=simulate("l4"))
 ENTRY = Advertised(PROVIDERS, "inference/remote::acme", str(ACME), "stackconf-acme", "0.1.0")
 OTHER = Advertised(PROVIDERS, "inference/remote::acme", "acme_fork", "acme-fork", "2.0")
 case("disabled-plugin", provider(), registry=Installed([ENTRY], ["stackconf-acme"]))

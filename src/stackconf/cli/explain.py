@@ -34,14 +34,17 @@ def explain(settings: Settings, provider: str, field: str | None) -> int:
         key = stack.key_of(provider)
         found = stack.explain(key, field)
         resolved = stack.resolution.providers[key].provider
+        share = stack.resolution.shares.get(key)
         issues = [issue for issue in stack.issues if issue.level == "error" or issue.provider == key]
     if settings.json:
-        _emit(resolved, found, issues, on)
+        _emit(resolved, found, issues, on, share.reason if share else None)
     else:
         screen = out(settings)
         if on:
             screen.line(f"hardware: {on}", "dim")
         screen.line(f"{key} ({resolved.provider_type})", "bold")
+        if share is not None:
+            screen.paragraph(f"has {share.reason}" if share.units else share.reason, indent="  ", hang="    ")
         _Explanation(screen).show(found, condensed=field is None and not settings.verbose)
     return int(show_issues(settings, issues))
 
@@ -91,7 +94,9 @@ class _Explanation:
             self._screen.paragraph(value_text(origin.value), indent=start, hang=" " * 10)
 
 
-def _emit(provider: Provider, found: Iterable[Origin], issues: Sequence[Issue], on: Given | None) -> None:
+def _emit(
+    provider: Provider, found: Iterable[Origin], issues: Sequence[Issue], on: Given | None, share: str | None
+) -> None:
     from stackconf.cli.shapes import issues_data, origin_data
 
     data: dict[str, Any] = {
@@ -100,4 +105,5 @@ def _emit(provider: Provider, found: Iterable[Origin], issues: Sequence[Issue], 
         "fields": [origin_data(origin) for origin in found],
         "issues": issues_data(issues),
     }
-    emit_json({**data, **({"hardware": on.data()} if on else {})})
+    shared = {"share": share} if share is not None else {}
+    emit_json({**data, **shared, **({"hardware": on.data()} if on else {})})

@@ -9,7 +9,7 @@ import click
 
 from stackconf.cli.machines import one_machine
 from stackconf.cli.opening import looking, open_registry, warn_of_plugins
-from stackconf.cli.options import Command, Settings, hardware_options, pass_settings
+from stackconf.cli.options import Command, Settings, pass_settings, stack_options
 from stackconf.cli.output import Screen, emit_json, out, plural
 from stackconf.cli.waiting import waiting
 
@@ -24,32 +24,41 @@ _GIB = 1024**3
 @click.command("hardware", cls=Command, takes_hardware=True)
 @click.option("--catalogue", "cards", is_flag=True, help="List the cards whose figures are known instead.")
 @click.option("--svg", metavar="FILE", type=click.Path(), help="Write the picture to a file, as SVG.")
-@hardware_options
+@click.option("--usage", is_flag=True, help="Draw which provider of the stack has what.")
+@stack_options
 @pass_settings
-def hardware(settings: Settings, *, cards: bool, svg: str | None) -> None:
+def hardware(settings: Settings, *, cards: bool, svg: str | None, usage: bool) -> int:
     """Draw this machine and tell what is known about it: processors, memory, accelerators.
 
     Beside what the host has stands what this process may use, and which limit decides that. What
     is unknown is said to be unknown, and why. Nothing is changed.
 
-    With --json it is a snapshot: `--hardware FILE` of other commands reads it, on any machine.
+    With --json it is a snapshot: `--hardware FILE` of other commands reads it, on any machine. With
+    --usage it is about a stack: who has what of the accelerators, and why.
     """
     if svg is not None and (cards or settings.json):
         raise click.UsageError("--svg is for the picture alone; leave out --json and --catalogue")
+    if usage and cards:
+        raise click.UsageError("--usage is about this stack, --catalogue about no machine")
+    if usage:
+        from stackconf.cli.usage import show as show_usage
+
+        return show_usage(settings, svg)
     if cards:
         from stackconf.cli.cards import show
 
         show(settings)
-        return
+        return 0
     on = one_machine(settings)
     if on:
         _show(settings, on.hardware, str(on), svg)
-        return
+        return 0
     registry = open_registry(settings)
     with waiting(settings, "looking at this machine"):
         found = looking(registry)()
     _show(settings, found, "", svg)
     warn_of_plugins(settings, registry)
+    return 0
 
 
 def _show(settings: Settings, found: Hardware, source: str, svg: str | None) -> None:

@@ -95,11 +95,6 @@ def stack_options(function: F) -> F:
     return _decorated(function, (*_STACK, *_HARDWARE, *_PLUGIN, *_OUTPUT))
 
 
-def hardware_options(function: F) -> F:
-    """The options of a command about a machine, this one or another."""
-    return _decorated(function, (*_HARDWARE, *_PLUGIN, *_OUTPUT))
-
-
 def plugin_options(function: F) -> F:
     """The options of a command that needs plugins and no stack."""
     return _decorated(function, (*_PLUGIN, *_OUTPUT))

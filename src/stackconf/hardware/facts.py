@@ -169,6 +169,8 @@ class MigInstance:
     """Such as `1g.10gb`."""
     memory_bytes: int | None = None
     multiprocessors: int | None = None
+    share: float = 1.0
+    """As of an `Accelerator`."""
     visible: bool | None = None
     """Whether CUDA uses it in this process; `None` when that is not certain. CUDA uses one."""
 
@@ -323,6 +325,9 @@ class Accelerator:
     """What lies between it and each other card; empty when there is no other."""
     nominal: Nominal | None = field(default=None, eq=False)
     """What is published for its model; not read from it, and not part of the fingerprint."""
+    share: float = 1.0
+    """Which part of the card's memory this is, where a provider is given only a part of it:
+    `memory_bytes` is that part, and whoever needs a fraction of the *whole* card multiplies by this."""
 
 
 @frozen

@@ -42,7 +42,7 @@ from stackconf.stackfile.env import (
 )
 from stackconf.stackfile.load import MAX_ISSUES, Document, PathPart, by_position, parse, path_text, read
 from stackconf.suggest import did_you_mean
-from stackconf.types import Issue, Level, Position, Provider
+from stackconf.types import Issue, Level, Placement, Position, Provider
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,9 +107,12 @@ SETTINGS: Final[Mapping[str, tuple[object, ...]]] = MappingProxyType(
         "secret_key_file": (),
         "unknown_types": ("error", "skip"),
         "keep_revisions": ("all",),
+        "placement": (),
     }
 )
-"""The settings of the `stackconf:` section and the values each may have; none: any text."""
+"""The settings of the `stackconf:` section and the values each may have; none: any text.
+
+`placement` has a form of its own, see `stackfile/placement.py`."""
 
 COUNTS: Final = frozenset({"keep_revisions"})
 """The settings that may be a whole number from 1 besides."""
@@ -439,6 +442,9 @@ class _Reader:
                     key=True,
                 )
                 continue
+            if name == "placement":
+                settings[name] = self._placement(value)
+                continue
             wanted = SETTINGS[name]
             expanded = self._text(value, path) if isinstance(value, str) else value
             if isinstance(expanded, EnvText):
@@ -457,6 +463,26 @@ class _Reader:
                 choice += " or a whole number from 1" if name in COUNTS else ""
                 self._report(f"`{name}` must be {choice}", path, code="bad-setting")
         return settings
+
+    def _placement(self, value: Any) -> Mapping[str, Placement]:
+        from stackconf.stackfile.placement import read_placement
+
+        def report(
+            message: str,
+            path: Sequence[PathPart],
+            /,
+            *,
+            hint: str = "",
+            level: Level = "error",
+            key: bool = False,
+        ) -> None:
+            where = (SECTION, "placement", *path)
+            self._report(message, where, code="bad-placement", hint=hint, level=level, key=key)
+
+        root = (SECTION, "placement")
+        expanded = self._tree(value, root, "") if isinstance(value, (dict, list)) else value
+        keys = [entry.key for entry in self.enabled]
+        return read_placement(expanded, keys, frozenset(entry.api for entry in self.disabled), report)
 
     def _look_through(self, other: dict[str, Any]) -> None:
         """Warn of references that upstream would leave as they are; nothing is expanded here."""

@@ -19,6 +19,7 @@ provides = (
         "remote::ollama",
         "stackconf_ollama.config:OllamaConfig",
         description="Models served by Ollama, on this machine or another",
+        accelerators=True,
     ),
 )
 

@@ -26,6 +26,7 @@ _CARD_LEAST, _CARD_MOST, _USED_MOST = 12, 30, 40
 _INSTANCE_LEAST = 8
 _NODE_MOST = 30
 _GIGA = 10**9
+_USER = "> "
 _LINKS = {"nvlink": "NVLink", "nvlink-bridge": "NVLink", "infinity-fabric": "Infinity Fabric"}
 _OWN_LINKS = {"pcie": "PCIe", "c2c": "NVLink-C2C"}
 
@@ -186,7 +187,7 @@ def _card(place: int, card: Accelerator, uses: Sequence[Use]) -> Block:
         _instance(each, [use for use in uses if use.instance == number])
         for number, each in enumerate(card.mig)
     ]
-    longest = max((width(use.text) for use in whole), default=0)
+    longest = max((width(use.text) + len(_USER) for use in whole), default=0)
     return Block(
         "hidden" if card.visible is False else "card",
         f"card {_name(place, card)}" + (", MIG" if card.mig_enabled else ""),
@@ -226,13 +227,13 @@ def _instance(instance: MigInstance, uses: Sequence[Use]) -> Block:
     rows: list[Row] = [memory]
     for use in uses:
         rows += _use(use)
-    least = max([_INSTANCE_LEAST, *(min(width(use.text), _CARD_MOST) for use in uses)])
+    least = max([_INSTANCE_LEAST, *(min(width(use.text) + len(_USER), _CARD_MOST) for use in uses)])
     title = instance.profile or "instance"
     return Block("instance", title, rows, least=max(least, min(width(title), _CARD_MOST)), most=_CARD_MOST)
 
 
 def _use(use: Use) -> list[Row]:
-    text = f"> {use.text}"
+    text = f"{_USER}{use.text}"
     return [text] if use.share is None else [text, Gauge(use.share)]
 
 

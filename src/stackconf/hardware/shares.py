@@ -1,0 +1,454 @@
+"""Who gets what of a machine's accelerators. Pure, and the same in whatever order providers stand.
+
+A unit is a card, or an instance of one that is cut up by MIG. What the operator placed comes first
+and is never changed; the other providers divide the units that no placement names into runs of
+whole ones, neighbours together, or, where there are fewer units than providers, share their memory.
+
+Of the memory of a unit that several share at most `SHARED_LIMIT` is given away. Source: vLLM starts
+only where `free >= gpu_memory_utilization x total` (`gpu_worker.py`, "Free memory on device ... is
+less than desired"), and the CUDA context of whoever started first is not free any more; 0.90 and
+0.08 together failed on a GB10.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+from attrs import define, evolve, field, frozen
+
+from stackconf.hardware.facts import Problem
+from stackconf.hardware.files import ranges
+from stackconf.hardware.sizing import size_text
+
+if TYPE_CHECKING:
+    from stackconf.hardware.facts import Accelerator, Hardware
+    from stackconf.types import Level, Placement
+
+SHARED_LIMIT = 0.95
+LEAST_SHARE = 0.05
+"""Less of a card is given to nobody: no engine does anything with it."""
+DETECTOR = "placement"
+_STEP = 1000
+_TOLERANCE = 1e-9
+_PCI = re.compile(r"(?:([0-9a-f]{4,8}):)?([0-9a-f]{1,2}):([0-9a-f]{1,2})\.([0-7])", re.IGNORECASE)
+
+Unit: TypeAlias = tuple[int, int | None]
+"""A card's place among `accelerators`, and that of the MIG instance, if it is one."""
+
+
+@frozen
+class Share:
+    """What one provider may use, and why. `units` has the fraction of each unit's memory.
+
+    `hardware` is the machine narrowed to it: other cards are not in it, and the memory of those in it
+    is the provider's part (`Accelerator.share`).
+    """
+
+    hardware: Hardware = field(repr=False)
+    reason: str
+    units: Mapping[Unit, float] = field(factory=dict)
+
+
+@frozen
+class Fault:
+    """What is wrong with a placement on this machine. `key` is `cards`, `memory` or empty, `index` the
+    card's place in the list.
+    """
+
+    provider: str
+    message: str
+    hint: str = ""
+    level: Level = "error"
+    key: str = ""
+    index: int | None = None
+
+
+@frozen
+class Sharing:
+    """The shares of all providers that want accelerators, by key, and what is wrong."""
+
+    shares: Mapping[str, Share] = field(factory=dict)
+    faults: tuple[Fault, ...] = ()
+
+
+def shared_out(
+    hardware: Hardware, wants: Iterable[str], placement: Mapping[str, Placement] | None = None
+) -> dict[str, Share]:
+    """The share of each provider in `wants` and in `placement`, by key.
+
+    >>> from stackconf.hardware.simulation import simulate
+    >>> box = simulate("l40s:2")
+    >>> alone = shared_out(box, ["inference/a"])["inference/a"]
+    >>> alone.hardware is box, alone.reason
+    (True, 'no other provider uses accelerators')
+    >>> for key, share in shared_out(box, ["inference/a", "inference/b", "inference/c"]).items():
+    ...     print(key, dict(share.units), share.reason)
+    inference/a {(0, None): 0.475} 47.5 % of card 0, shared with inference/c: 3 providers on 2 cards
+    inference/b {(1, None): 1.0} card 1: 3 providers on 2 cards
+    inference/c {(0, None): 0.475} 47.5 % of card 0, shared with inference/a: 3 providers on 2 cards
+    """
+    return dict(sharing(hardware, wants, placement).shares)
+
+
+def sharing(
+    hardware: Hardware, wants: Iterable[str], placement: Mapping[str, Placement] | None = None
+) -> Sharing:
+    """As `shared_out`, with what is wrong with the placement on this machine."""
+    placement = placement or {}
+    keys = sorted({*wants, *placement})
+    if not placement and len(keys) == 1:
+        whole = dict.fromkeys(_units(hardware), 1.0)
+        return Sharing({keys[0]: Share(hardware, "no other provider uses accelerators", whole)})
+    if not hardware.visible_accelerators:
+        reason = (
+            "this machine has no accelerator"
+            if hardware.certainly_no_accelerator
+            else "no accelerator is known"
+        )
+        return Sharing({key: Share(hardware, reason) for key in keys}, tuple(_nothing_to_place(placement)))
+    out = _Division(hardware, placement)
+    out.place()
+    out.divide([key for key in keys if key not in placement])
+    return Sharing({key: out.share(key) for key in keys}, tuple(out.faults))
+
+
+def unit_name(hardware: Hardware, unit: Unit) -> str:
+    """A unit as people write it: the card's index, with the instance's place where it is one.
+
+    >>> from stackconf.hardware.simulation import simulate
+    >>> unit_name(simulate("l4:2"), (1, None))
+    '1'
+    """
+    place, instance = unit
+    index = hardware.accelerators[place].index
+    name = str(place if index is None else index)
+    return name if instance is None else f"{name} instance {instance}"
+
+
+def units_text(hardware: Hardware, units: Iterable[Unit]) -> str:
+    """Units in a sentence.
+
+    >>> from stackconf.hardware.simulation import simulate
+    >>> units_text(simulate("l4:4"), [(0, None), (1, None), (3, None)])
+    'cards 0-1,3'
+    """
+    listed = list(units)
+    if any(instance is not None for _, instance in listed):
+        return ", ".join(f"card {unit_name(hardware, unit)}" for unit in listed)
+    indices = [hardware.accelerators[place].index for place, _ in listed]
+    numbers = [place if index is None else index for (place, _), index in zip(listed, indices, strict=True)]
+    return f"card{'s' * (len(numbers) > 1)} {ranges(numbers)}"
+
+
+def unit_memory(hardware: Hardware, unit: Unit) -> int | None:
+    """The memory of a whole unit in bytes."""
+    place, instance = unit
+    card = hardware.accelerators[place]
+    return card.memory_bytes if instance is None else card.mig[instance].memory_bytes
+
+
+def _nothing_to_place(placement: Mapping[str, Placement]) -> Iterator[Fault]:
+    for key, placed in placement.items():
+        if placed.cards:
+            yield Fault(key, "there is no card here that it could be placed on", level="warning", key="cards")
+
+
+def _units(hardware: Hardware) -> list[Unit]:
+    """Every visible unit, neighbours together."""
+    cards = [(place, card) for place, card in enumerate(hardware.accelerators) if card.visible is not False]
+    cards.sort(key=lambda each: (each[1].numa_node is None, each[1].numa_node or 0, each[0]))
+    return [unit for place, card in cards for unit in _units_of(place, card)]
+
+
+def _units_of(place: int, card: Accelerator) -> list[Unit]:
+    if card.mig_enabled and card.mig:
+        return [(place, number) for number in range(len(card.mig))]
+    return [(place, None)]
+
+
+@define
+class _Division:
+    """The work of `sharing`."""
+
+    hardware: Hardware
+    placement: Mapping[str, Placement]
+    faults: list[Fault] = field(factory=list)
+    given: dict[str, dict[Unit, float]] = field(factory=dict)
+    why: dict[str, str] = field(factory=dict)
+
+    # What the operator says
+
+    def place(self) -> None:
+        rest: dict[Unit, list[str]] = {}
+        for key in sorted(self.placement):
+            placed = self.placement[key]
+            units = self._named(key, placed)
+            self.given[key] = {}
+            for unit in units:
+                fraction = self._fraction(key, placed, unit)
+                if fraction is None:
+                    rest.setdefault(unit, []).append(key)
+                else:
+                    self.given[key][unit] = fraction
+            self.why[key] = "placed by the stack file"
+        self._check_sums()
+        for unit, keys in rest.items():
+            self._give_rest(unit, keys)
+
+    def _give_rest(self, unit: Unit, keys: Sequence[str]) -> None:
+        """All that is left of a unit, to those who were placed there without an amount."""
+        others = self._of(unit)
+        limit = 1.0 if len(keys) == 1 and not others else SHARED_LIMIT
+        part = (limit - sum(others.values())) / len(keys)
+        for key in keys:
+            if part + _TOLERANCE < LEAST_SHARE:
+                self._fault(
+                    key,
+                    f"nothing is left of {self._text([unit])}, of which {_told(others)}",
+                    hint="lower what the others take, or name another card",
+                    key="cards",
+                )
+            else:
+                self.given[key][unit] = part if limit == 1.0 else _floored(part)
+
+    def _named(self, key: str, placed: Placement) -> list[Unit]:
+        if placed.cards is None:
+            return _units(self.hardware)
+        found: dict[Unit, None] = {}
+        for index, name in enumerate(placed.cards):
+            units = self._units_named(name)
+            if not units:
+                hint = f"there {self._known()}"
+                self._fault(key, f"there is no card `{name}` here", hint=hint, key="cards", index=index)
+            elif self.hardware.accelerators[units[0][0]].visible is False:
+                message = f"card `{name}` is hidden by a visibility variable"
+                self._fault(key, message, hint="name another card", key="cards", index=index)
+            else:
+                found.update(dict.fromkeys(units))
+        return list(found)
+
+    def _units_named(self, name: int | str) -> list[Unit]:
+        for place, card in enumerate(self.hardware.accelerators):
+            if _is_named(name, place, card):
+                return _units_of(place, card)
+            for number, instance in enumerate(card.mig):
+                if isinstance(name, str) and (instance.uuid or "").lower() == name.lower():
+                    return [(place, number)]
+        return []
+
+    def _known(self) -> str:
+        cards = [
+            (place, None)
+            for place, card in enumerate(self.hardware.accelerators)
+            if card.visible is not False
+        ]
+        return f"{'is' if len(cards) == 1 else 'are'} {units_text(self.hardware, cards)}"
+
+    def _fraction(self, key: str, placed: Placement, unit: Unit) -> float | None:
+        """The part of a unit that is asked for, `None` for what is left."""
+        if placed.memory is None or isinstance(placed.memory, float):
+            return placed.memory
+        total = unit_memory(self.hardware, unit)
+        name = self._text([unit])
+        if not total:
+            message = f"the memory of {name} is unknown, so {size_text(placed.memory)} is no part of it"
+            self._fault(key, message, hint="give a fraction", key="memory")
+            return None
+        if placed.memory > total:
+            message = f"{name} has {size_text(total)}, less than {size_text(placed.memory)}"
+            self._fault(key, message, hint="give less, or another card", key="memory")
+            return 1.0
+        return placed.memory / total
+
+    def _check_sums(self) -> None:
+        told: dict[str, list[Unit]] = {}
+        for unit in _units(self.hardware):
+            of = self._of(unit)
+            if len(of) > 1 and sum(of.values()) > SHARED_LIMIT + _TOLERANCE:
+                told.setdefault(_told(of), []).append(unit)
+        for text, units in told.items():
+            of = self._of(units[0])
+            much = sum(of.values())
+            over = much > 1 + _TOLERANCE
+            problem = (
+                "is more than all of it" if over else "leaves too little for engines to start side by side"
+            )
+            self._fault(
+                max(of),
+                f"of {self._text(units)} {text}: {much:.4g} in all {problem}",
+                hint=f"place at most {SHARED_LIMIT} on one card",
+                level="error" if over else "warning",
+                key="memory",
+            )
+
+    # The others
+
+    def divide(self, keys: Sequence[str]) -> None:
+        """Give every provider without a placement what no placement takes."""
+        if not keys:
+            return
+        taken = {unit for given in self.given.values() for unit in given}
+        free = [unit for unit in _units(self.hardware) if unit not in taken]
+        if len(free) >= len(keys):
+            self._runs(keys, free)
+        elif free:
+            self._together(keys, free, f"{len(keys)} providers on {len(free)} {self._noun(free)}")
+        else:
+            left = {unit: SHARED_LIMIT - sum(self._of(unit).values()) for unit in _units(self.hardware)}
+            some = [unit for unit in sorted(left, key=lambda unit: -left[unit]) if left[unit] >= LEAST_SHARE]
+            self._together(keys, some, "what the placements leave")
+
+    def _runs(self, keys: Sequence[str], free: Sequence[Unit]) -> None:
+        """Whole units, neighbours together; the first providers get one more where it does not come out."""
+        each, more = divmod(len(free), len(keys))
+        why = f"{len(free)} {self._noun(free)} divided among {len(keys)} provider{'s' * (len(keys) > 1)}"
+        start = 0
+        for number, key in enumerate(keys):
+            end = start + each + (number < more)
+            self.given[key] = dict.fromkeys(free[start:end], 1.0)
+            self.why[key] = why if not self.placement else f"{why}; the others are placed"
+            start = end
+
+    def _together(self, keys: Sequence[str], units: Sequence[Unit], why: str) -> None:
+        """Fewer units than providers: they take turns, and share the memory of what they have in common."""
+        waiting = list(keys)
+        tenants: dict[Unit, list[str]] = {unit: [] for unit in units}
+        left = {unit: SHARED_LIMIT - sum(self._of(unit).values()) for unit in units}
+        while waiting:
+            # The unit on which the next one gets most; the first of equal ones.
+            best = max(units, key=lambda unit: left[unit] / (len(tenants[unit]) + 1), default=None)
+            if best is None or left[best] / (len(tenants[best]) + 1) + _TOLERANCE < LEAST_SHARE:
+                break
+            tenants[best].append(waiting.pop(0))
+        for key in waiting:
+            self.given[key] = {}
+            self.why[key] = "no card has room for it"
+            self._fault(
+                key,
+                "it gets no accelerator: no card has room for it beside the others",
+                hint="give it a part of a card under `stackconf: placement:`, or take it out of the stack",
+                level="warning",
+            )
+        for unit, there in tenants.items():
+            alone = len(there) == 1 and not self._of(unit)
+            for key in there:
+                self.why[key] = why
+            part = 1.0 if alone else _floored(left[unit] / max(len(there), 1))
+            self.given.update({key: {unit: part} for key in there})
+
+    # What comes of it
+
+    def share(self, key: str) -> Share:
+        units = self.given[key]
+        if not units:
+            asked = self.placement.get(key)
+            reason = "placed on no card" if asked is not None and asked.cards == () else self.why[key]
+            return Share(without_accelerators(self.hardware, reason), reason)
+        return Share(narrowed(self.hardware, units), self._reason(key, units), units)
+
+    def _reason(self, key: str, units: Mapping[Unit, float]) -> str:
+        parts = sorted(set(units.values()))
+        amount = "" if parts == [1.0] else " and ".join(f"{part * 100:.4g} %" for part in parts) + " of "
+        others = sorted(
+            {other for other, given in self.given.items() if other != key and given.keys() & units.keys()}
+        )
+        shared = f", shared with {', '.join(others)}" if others else ""
+        return f"{amount}{self._text(units)}{shared}: {self.why[key]}"
+
+    def _of(self, unit: Unit) -> dict[str, float]:
+        return {key: given[unit] for key, given in sorted(self.given.items()) if unit in given}
+
+    def _text(self, units: Iterable[Unit]) -> str:
+        return units_text(self.hardware, units)
+
+    def _noun(self, units: Collection[Unit]) -> str:
+        what = "unit" if any(instance is not None for _, instance in units) else "card"
+        return what if len(units) == 1 else f"{what}s"
+
+    def _fault(
+        self,
+        provider: str,
+        message: str,
+        *,
+        hint: str = "",
+        level: Level = "error",
+        key: str = "",
+        index: int | None = None,
+    ) -> None:
+        self.faults.append(Fault(provider, message, hint, level, key, index))
+
+
+def narrowed(hardware: Hardware, units: Mapping[Unit, float]) -> Hardware:
+    """The machine with these units and nothing else of its accelerators."""
+    indices = {hardware.accelerators[place].index for place, _ in units}
+    cards = []
+    for place, card in enumerate(hardware.accelerators):
+        here = {instance: part for (at, instance), part in units.items() if at == place}
+        if here:
+            peers = card.nvlink_peers
+            kept = peers if peers is None else tuple(peer for peer in peers if peer in indices)
+            cards.append(_part(card if kept == peers else evolve(card, nvlink_peers=kept), here))
+    return evolve(hardware, accelerators=tuple(cards))
+
+
+def _part(card: Accelerator, here: Mapping[int | None, float]) -> Accelerator:
+    if None in here:
+        part = here[None]
+        if part >= 1:
+            return card
+        memory, free = _times(card.memory_bytes, part), card.free_bytes
+        left = free if free is None or memory is None else min(free, memory)
+        return evolve(card, share=part, memory_bytes=memory, free_bytes=left)
+    instances = [
+        each
+        if here[number] >= 1
+        else evolve(each, share=here[number], memory_bytes=_times(each.memory_bytes, here[number]))
+        for number, each in enumerate(card.mig)
+        if number in here
+    ]
+    return (
+        card if len(instances) == len(card.mig) == sum(here.values()) else evolve(card, mig=tuple(instances))
+    )
+
+
+def without_accelerators(hardware: Hardware, reason: str) -> Hardware:
+    """The machine as one that has none for sure, with a problem that says why."""
+    about = ("accelerators", "everything")
+    kept = [each for each in hardware.problems if each.fact.partition(".")[0] not in about]
+    told = Problem(DETECTOR, "accelerators", "absent", reason)
+    return evolve(hardware, accelerators=(), problems=(*kept, told))
+
+
+def _is_named(name: int | str, place: int, card: Accelerator) -> bool:
+    if isinstance(name, int):
+        return name == (place if card.index is None else card.index)
+    if name.lower() == (card.uuid or "").lower() and name:
+        return True
+    wanted, own = _pci_address(name), _pci_address(card.pci_bus_id or "")
+    return wanted is not None and wanted == own
+
+
+def _pci_address(text: str) -> tuple[int, ...] | None:
+    """The numbers of a PCI address, of whatever length its domain is written."""
+    match = _PCI.fullmatch(text)
+    return None if match is None else tuple(int(part or "0", 16) for part in match.groups())
+
+
+def _told(of: Mapping[str, float]) -> str:
+    """Who has what: `inference/a has 0.6, inference/b has 0.3`."""
+    return ", ".join(f"{key} has {part:.4g}" for key, part in of.items()) or "nobody has anything"
+
+
+def _times(amount: int | None, part: float) -> int | None:
+    return None if amount is None else int(amount * part)
+
+
+def _floored(part: float) -> float:
+    """A fraction as people write it, never more.
+
+    >>> _floored(0.95 / 2), _floored(0.95 / 3)
+    (0.475, 0.316)
+    """
+    return int(part * _STEP + _TOLERANCE) / _STEP

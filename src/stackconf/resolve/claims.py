@@ -1,0 +1,122 @@
+"""What providers take of the accelerators' memory by their own fields, summed up for each card.
+
+Whoever set the values: a fraction that fits alone (`gpu_memory_utilization: 0.92`) does not fit twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+from stackconf.hardware.shares import SHARED_LIMIT, Unit, unit_memory, units_text
+from stackconf.resolve.layers import dotted, value_at
+from stackconf.resolve.origins import Origins
+from stackconf.types import Issue
+
+if TYPE_CHECKING:
+    from stackconf.hardware.facts import Hardware
+    from stackconf.hardware.shares import Share
+    from stackconf.resolve.resolve import Resolved
+    from stackconf.stackfile.model import StackFile
+
+_TOLERANCE = 1e-9
+
+
+@frozen
+class Claim:
+    """What one field of a provider takes of one unit: a fraction of the whole unit's memory."""
+
+    provider: str
+    unit: Unit
+    share: float
+    path: str
+    source: str
+    """Where the value is from, as `explain` says it."""
+
+
+def claims(
+    resolved: Iterable[Resolved],
+    hardware: Hardware,
+    shares: Mapping[str, Share],
+    stack: StackFile | None = None,
+) -> list[Claim]:
+    """The claims of all providers. One that has no share uses every visible card. Amounts in bytes of
+    a card whose memory is unknown are no claim that could be summed.
+    """
+    found: list[Claim] = []
+    everything: Mapping[Unit, float] | None = None
+    for each in resolved:
+        plan = each.plan
+        if plan is None or not plan.claims or each.config is None:
+            continue
+        share = shares.get(each.provider.key)
+        if share is None and everything is None:
+            everything = _every_unit(hardware)
+        found += _of(each, share.units if share is not None else everything or {}, hardware, stack)
+    return found
+
+
+def claim_issues(found: Iterable[Claim], hardware: Hardware) -> list[Issue]:
+    """An issue for the cards of which more is claimed than there is, or more than lets several start.
+
+    Each names the claimants, and where their values are from.
+    """
+    by_unit: dict[Unit, list[Claim]] = {}
+    for claim in found:
+        by_unit.setdefault(claim.unit, []).append(claim)
+    told: dict[tuple[str, bool, float], list[Unit]] = {}
+    for unit, listed in by_unit.items():
+        much = sum(claim.share for claim in listed)
+        several = len({claim.provider for claim in listed}) > 1
+        if much > 1 + _TOLERANCE or (several and much > SHARED_LIMIT + _TOLERANCE):
+            text = ", ".join(
+                f"{each.provider} {each.share:.4g} (`{each.path}`, {each.source})" for each in listed
+            )
+            told.setdefault((text, several, much), []).append(unit)
+    return [_issue(hardware, units, *about) for about, units in told.items()]
+
+
+def _issue(hardware: Hardware, units: list[Unit], text: str, several: bool, much: float) -> Issue:  # noqa: FBT001
+    over = much > 1 + _TOLERANCE
+    where = "of the memory of each is" if len(units) > 1 else "of its memory is"
+    problem = "" if over else f"; above {SHARED_LIMIT} the last one finds too little free to start"
+    limit = SHARED_LIMIT if several else 1
+    move = ", or give them different cards under `stackconf: placement:`" if several else ""
+    return Issue(
+        f"{units_text(hardware, units)}: {much:.4g} {where} claimed: {text}{problem}",
+        level="error" if over else "warning",
+        code="over-claimed",
+        hint=f"set values that add up to at most {limit}{move}",
+    )
+
+
+def _every_unit(hardware: Hardware) -> Mapping[Unit, float]:
+    from stackconf.hardware.shares import shared_out
+
+    return shared_out(hardware, [""])[""].units
+
+
+def _of(
+    resolved: Resolved, units: Mapping[Unit, float], hardware: Hardware, stack: StackFile | None
+) -> Iterator[Claim]:
+    assert resolved.plan is not None  # noqa: S101 (asked before)
+    told: Origins | None = None
+    for path, kind in resolved.plan.claims:
+        amount = _amount(resolved.config, path)
+        if amount is None:
+            continue
+        told = told or Origins(resolved, stack)
+        source = told.of(path, value_at(told.shown, path)).source
+        for unit in units:
+            total = 1 if kind == "accelerator_memory_fraction" else unit_memory(hardware, unit)
+            if total:
+                yield Claim(resolved.provider.key, unit, amount / total, dotted(path), source)
+
+
+def _amount(config: object, path: tuple[str, ...]) -> float | None:
+    here = config
+    for name in path:
+        here = getattr(here, name, None)
+    return None if isinstance(here, bool) or not isinstance(here, (int, float)) else here
