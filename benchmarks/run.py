@@ -1,6 +1,7 @@
 """Run the benchmarks: `python benchmarks/run.py [NAME ...] [--json FILE]`.
 
-Names: import commands objects linear files incremental registration calls durable peers. All, without one.
+Names: import commands hardware objects linear files incremental registration calls durable peers.
+All, without one.
 Exits with 1 when a budget is not met.
 """
 
@@ -19,7 +20,7 @@ from durable import durable
 from peers import peers
 from registering import addressed_call, registration
 from resolving import from_files, from_objects, incremental, linear
-from starting import commands, imports
+from starting import commands, hardware, imports
 
 if TYPE_CHECKING:
     from harness import Row
@@ -30,6 +31,7 @@ MANY = 100
 BENCHMARKS: dict[str, Callable[[], Iterator[Row]]] = {
     "import": imports,
     "commands": commands,
+    "hardware": hardware,
     "objects": from_objects,
     "linear": linear,
     "files": from_files,

@@ -64,6 +64,22 @@ def commands() -> Iterator[Row]:
             yield Row("commands", name, against, *timing.over(times[against]), limit=0.75)
 
 
+def hardware() -> Iterator[Row]:
+    """`stackconf hardware` with all its processes beside a bare Python that asks psutil."""
+    stackconf = _script("stackconf")
+    if stackconf is None:
+        yield Row("hardware", "skipped: stackconf is not installed here", "", None, None)
+        return
+    bare, subject = "python, psutil", "stackconf hardware"
+    asks = "import psutil; psutil.cpu_count(); psutil.virtual_memory()"
+    times = time_programs(
+        {bare: Program([sys.executable, "-c", asks]), subject: Program([stackconf, "hardware"])}
+    )
+    yield Row("hardware", subject, bare, *times[subject].over(times[bare]))
+    median, best = times[subject].minus(times[bare])
+    yield Row("hardware", subject, f"{bare}, more", median * 1000, best * 1000, "ms", 150.0)
+
+
 def _script(name: str) -> str | None:
     path = Path(sysconfig.get_path("scripts"), name)
     return str(path) if path.exists() else None

@@ -19,10 +19,12 @@ from machines.boxes import BOXES
 from stackconf.hardware.amd import read_amd
 from stackconf.hardware.amd_visibility import seen
 from stackconf.hardware.apple import read_apple
+from stackconf.hardware.applying import without_asking
 from stackconf.hardware.discovery import BUILTIN, discover, merge
 from stackconf.hardware.facts import Accelerator, Hardware, Problem
 from stackconf.hardware.files import Files
 from stackconf.hardware.intel import read_intel
+from stackconf.hardware.pci import Glance
 from stackconf.hardware.probe import Detector, run
 
 AMD = next(detector for detector in BUILTIN if detector.name == "amd")
@@ -71,6 +73,44 @@ def test_detectors_of_cards_that_are_here_do(tmp_path, monkeypatch, name, asked)
     )
     discover(root=write(tmp_path, BOXES[name].tree))
     assert sorted(started) == sorted(["host", "nvidia", asked])
+
+
+class Real(Files):
+    """The files of a folder, taken for this machine's own."""
+
+    @property
+    def real(self) -> bool:
+        return True
+
+    def place(self, path: str) -> str:
+        return f"{self.root}/{path.lstrip('/')}"
+
+
+ABSENT = Problem("nvidia", "accelerators", "absent", "no NVIDIA card on the PCI bus, and no NVIDIA driver")
+BUS = {"/sys/bus/pci/.keep": ""}
+
+
+@pytest.mark.parametrize(
+    ("tree", "answer"),
+    [
+        (BUS, [ABSENT]),
+        ({}, None),
+        (BUS | {"/dev/nvidiactl": ""}, None),
+        (BUS | {"/dev/dxg": ""}, None),
+        (BUS | {"/proc/driver/nvidia/version": "NVRM"}, None),
+        (pci("0000:3b:00.0", "0x10de", "0x2330", kind="0x030200"), None),
+        (pci("0000:01:00.1", "0x10de", "0x228b", kind="0x040300"), [ABSENT]),
+    ],
+)
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems are always asked")
+def test_nvidias_driver_is_asked_where_there_may_be_one(tmp_path, tree, answer):
+    """Not because of a card's sound, nor without a sysfs that would say so."""
+    glance = Glance(Real(write(tmp_path, {"/etc/hostname": "box"}, tree)))
+    assert without_asking("stackconf.hardware.nvidia", "nvidia", glance) == answer
+
+
+def test_another_plugin_is_always_asked(tmp_path):
+    assert without_asking("acme.cards", "acme", Glance(Files(tmp_path))) is None
 
 
 def test_nothing_is_said_where_nothing_is(tmp_path):

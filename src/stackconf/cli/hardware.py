@@ -54,8 +54,11 @@ def hardware(settings: Settings, *, cards: bool, svg: str | None, usage: bool) -
         _show(settings, on.hardware, str(on), svg)
         return 0
     registry = open_registry(settings)
+    look = looking(registry)
+    if not settings.json:
+        import stackconf.cli.picture  # noqa: F401 - while the detectors are at work
     with waiting(settings, "looking at this machine"):
-        found = looking(registry)()
+        found = look()
     _show(settings, found, "", svg)
     warn_of_plugins(settings, registry)
     return 0

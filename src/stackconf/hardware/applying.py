@@ -1,41 +1,67 @@
 """Which of the detectors that stackconf brings have something to look for here.
 
-A process costs more than the few small files that say that there is nothing to ask it. Only
-detectors that would certainly say nothing are left out; one that would report that nothing is there
-is asked all the same.
+A process costs more than the few small files that say that there is nothing to ask it. A detector is
+left out only where it is certain what it would say.
 """
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
-from stackconf.hardware.pci import AMD, INTEL, Glance
+from stackconf.hardware.facts import Fact, Problem
+from stackconf.hardware.pci import AMD, INTEL, NVIDIA, Glance
+from stackconf.hardware.visibility import variables
 
 KFD = "/sys/class/kfd/kfd"
 
+NVIDIA_MARKS = (
+    "/dev/nvidiactl",
+    "/proc/driver/nvidia",
+    "/dev/dxg",
+    "/dev/nvmap",
+    "/dev/nvhost-ctrl",
+    "/dev/nvgpu",
+)
+"""A loaded driver, Windows' own under WSL, Tegra's. Without any of them NVML finds no driver."""
 
-def _amd(glance: Glance) -> bool:
-    return glance.files.exists(KFD) or glance.has(AMD)
+Answer = Callable[[str, Glance], Sequence[Fact] | None]
 
 
-def _intel(glance: Glance) -> bool:
-    return glance.has(INTEL)
+def without_asking(target: str, name: str, glance: Glance) -> Sequence[Fact] | None:
+    """What a detector would certainly say on this machine; `None` where it must be asked."""
+    answer = _ANSWERS.get(target)
+    return None if answer is None else answer(name, glance)
 
 
-def _apple(glance: Glance) -> bool:
-    return glance.files.real and sys.platform == "darwin"
+def _nvidia(name: str, glance: Glance) -> Sequence[Fact] | None:
+    """NVML speaks of this machine, whatever other files are read."""
+    files = glance.files
+    if not files.real or not sys.platform.startswith("linux") or not files.exists("/sys/bus"):
+        return None
+    if glance.has(NVIDIA) or any(map(files.exists, NVIDIA_MARKS)):
+        return None
+    reason = "no NVIDIA card on the PCI bus, and no NVIDIA driver"
+    return [*variables(os.environ), Problem(name, "accelerators", "absent", reason)]
 
 
-_NEEDS: Mapping[str, Callable[[Glance], bool]] = {
+def _amd(_: str, glance: Glance) -> Sequence[Fact] | None:
+    return None if glance.files.exists(KFD) or glance.has(AMD) else ()
+
+
+def _intel(_: str, glance: Glance) -> Sequence[Fact] | None:
+    return None if glance.has(INTEL) else ()
+
+
+def _apple(_: str, glance: Glance) -> Sequence[Fact] | None:
+    return None if glance.files.real and sys.platform == "darwin" else ()
+
+
+_ANSWERS: Mapping[str, Answer] = {
+    "stackconf.hardware.nvidia": _nvidia,
     "stackconf.hardware.amd": _amd,
     "stackconf.hardware.intel": _intel,
     "stackconf.hardware.apple": _apple,
 }
 """By target. What is not here is always asked."""
-
-
-def applies(target: str, glance: Glance) -> bool:
-    """Whether the detector may have something to say on this machine."""
-    needs = _NEEDS.get(target)
-    return needs is None or needs(glance)

@@ -19,10 +19,15 @@ from typing import Any, Literal
 
 from attrs import evolve, frozen
 
-from stackconf.hardware.facts import Accelerator, Figure, Hardware, Nominal, Problem, Throughput
-
-CATALOGUE = "catalogue"
-"""Says in a problem why there are no figures for a card. It is no detector."""
+from stackconf.hardware.facts import (
+    CATALOGUE,
+    Accelerator,
+    Figure,
+    Hardware,
+    Nominal,
+    Problem,
+    Throughput,
+)
 
 FORMAT = 1
 MIB = 1024**2

@@ -16,9 +16,18 @@ from typing import Any, TypeVar
 from attrs import define, evolve, field, fields
 
 from stackconf.hardware import probe
-from stackconf.hardware.applying import applies
-from stackconf.hardware.catalog import CATALOGUE, with_figures
-from stackconf.hardware.facts import Accelerator, Cpu, Fact, Hardware, Host, Memory, Problem, Visibility
+from stackconf.hardware.applying import without_asking
+from stackconf.hardware.facts import (
+    CATALOGUE,
+    Accelerator,
+    Cpu,
+    Fact,
+    Hardware,
+    Host,
+    Memory,
+    Problem,
+    Visibility,
+)
 from stackconf.hardware.files import Files, chosen_root
 from stackconf.hardware.pci import Glance
 from stackconf.hardware.probe import Detector
@@ -49,7 +58,11 @@ class Pending:
         """Wait for what is missing, at most until the deadline, and merge. Never raises for a detector."""
         if self._hardware is None:
             found = merge((worker.detector, self._facts(worker)) for worker in self._workers)
-            self._hardware = with_figures(found)
+            if found.accelerators:
+                from stackconf.hardware.catalog import with_figures
+
+                found = with_figures(found)
+            self._hardware = found
         return self._hardware
 
     def _facts(self, worker: _Worker) -> Sequence[Fact]:
@@ -66,17 +79,17 @@ class _Worker(threading.Thread):
     def __init__(self, detector: Detector, root: Path | None, deadline: float, glance: Glance) -> None:
         super().__init__(daemon=True, name=f"stackconf-{detector.name}")
         self.detector = detector
-        self.facts: list[Fact] | None = None
+        self.facts: Sequence[Fact] | None = None
         self._root = root
         self._deadline = deadline
         self._glance = glance
         self.start()
 
     def run(self) -> None:
-        if applies(self.detector.target, self._glance):
-            self.facts = probe.run(self.detector, root=self._root, deadline=self._deadline)
-        else:
-            self.facts = []
+        known = without_asking(self.detector.target, self.detector.name, self._glance)
+        if known is None:
+            known = probe.run(self.detector, root=self._root, deadline=self._deadline)
+        self.facts = known
 
 
 def start(

@@ -19,6 +19,9 @@ ProblemKind: TypeAlias = Literal["absent", "unsupported", "denied", "error", "ti
 """`absent`: nothing of the kind is there to ask. `unsupported`: there, but it cannot say.
 `denied`: no permission. `error`: it failed. `timeout`: it did not answer before the deadline."""
 
+CATALOGUE = "catalogue"
+"""Says in a problem why there are no published figures for a card. It is no detector."""
+
 
 def _numbers(values: Iterable[int]) -> tuple[int, ...]:
     return tuple(values)

@@ -12,12 +12,13 @@ from __future__ import annotations
 import math
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 from attrs import define, evolve, field
 
-from stackconf.hardware.facts import Accelerator, Fact, MigInstance, Problem, Visibility
+from stackconf.hardware.facts import Accelerator, Fact, MigInstance, Problem
 from stackconf.hardware.files import Files, chosen_root, cpu_list, kibibytes, whole_number
 from stackconf.hardware.nvml import (
     ADDRESSING_ATS,
@@ -32,7 +33,7 @@ from stackconf.hardware.nvml import (
     decoded,
 )
 from stackconf.hardware.topology import with_links
-from stackconf.hardware.visibility import seen
+from stackconf.hardware.visibility import seen, variables
 from stackconf.hookspecs import hookimpl
 
 stackconf_api = 1
@@ -40,15 +41,6 @@ stackconf_api = 1
 VENDOR_ID = "0x10de"
 MIB = 1024**2
 GIB = 1024**3
-
-VARIABLES = (
-    "CUDA_VISIBLE_DEVICES",
-    "CUDA_DEVICE_ORDER",
-    "NVIDIA_VISIBLE_DEVICES",
-    "HIP_VISIBLE_DEVICES",
-    "ROCR_VISIBLE_DEVICES",
-)
-"""NVIDIA_VISIBLE_DEVICES has already been acted on when a container starts: evidence, no filter."""
 
 CORES_PER_MULTIPROCESSOR = {
     (5, 0): 128,
@@ -93,9 +85,10 @@ def read_nvidia(files: Files, environment: Mapping[str, str]) -> Iterator[Fact]:
     host's memory to compare with. NVML is not shut down: the process ends, and a driver that is
     in trouble hangs there as well as anywhere.
     """
-    for variable in VARIABLES:
-        if variable in environment:
-            yield Visibility(variable, environment[variable])
+    yield from variables(environment)
+    if "pynvml" not in sys.modules and not _library_is_here():
+        yield _no_cards(files, LIBRARY_NOT_FOUND, "NVML_ERROR_LIBRARY_NOT_FOUND")
+        return
     import pynvml  # type: ignore[import-untyped]
 
     if not hasattr(pynvml, "nvmlDeviceGetHandleByIndex"):
@@ -107,7 +100,11 @@ def read_nvidia(files: Files, environment: Mapping[str, str]) -> Iterator[Fact]:
         pynvml.nvmlInit()
         count = int(pynvml.nvmlDeviceGetCount())
     except Exception as error:  # noqa: BLE001 - NVMLError, or ctypes' own about a broken library
-        yield _no_cards(files, nvml, error)
+        code = getattr(error, "value", None)
+        if isinstance(code, int):
+            yield _no_cards(files, code, nvml.name(code))
+        else:
+            yield Problem(DETECTOR, "accelerators", "error", f"nvmlInit: {type(error).__name__}: {error}")
         return
     if count == 0:
         yield Problem(DETECTOR, "accelerators", "absent", "the NVIDIA driver is loaded and has no cards")
@@ -349,17 +346,27 @@ def _profile(attributes: Any, card_bytes: int) -> str | None:
     return f"{part}{graphics}g.{round(eighths / 8 * math.ceil(card_bytes / GIB))}gb"
 
 
-def _no_cards(files: Files, nvml: Nvml, error: Exception) -> Problem:
+def _library_is_here() -> bool:
+    """Whether the driver's library can be loaded, as pynvml would; its 8 000 lines cost ten times that."""
+    if not sys.platform.startswith("linux"):
+        return True  # pynvml looks in several places there
+    import ctypes
+
+    try:
+        ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError:
+        return False
+    return True
+
+
+def _no_cards(files: Files, code: int, name: str) -> Problem:
     """Why there is nothing to ask. A card on the bus means that something is there after all."""
-    code = getattr(error, "value", None)
-    if not isinstance(code, int):
-        return Problem(DETECTOR, "accelerators", "error", f"nvmlInit: {type(error).__name__}: {error}")
     advice = f"; {ADVICE[code]}" if code in ADVICE else ""
-    reason = f"{nvml.name(code)} from nvmlInit"
+    reason = f"{name} from nvmlInit"
     if code == LIBRARY_NOT_FOUND:
-        reason = f"no NVIDIA driver library ({nvml.name(code)})"
+        reason = f"no NVIDIA driver library ({name})"
     elif code == DRIVER_NOT_LOADED:
-        reason = f"no NVIDIA driver is loaded ({nvml.name(code)})"
+        reason = f"no NVIDIA driver is loaded ({name})"
         if "microsoft" in (files.text("/proc/sys/kernel/osrelease", "accelerators") or "").lower():
             advice = "; under WSL the library in /usr/lib/wsl/lib must be found first"
     if code in {LIBRARY_NOT_FOUND, DRIVER_NOT_LOADED}:

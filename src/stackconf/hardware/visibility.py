@@ -6,15 +6,31 @@ Source: the CUDA C++ programming guide, "CUDA environment variables".
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from attrs import evolve, frozen
 
+from stackconf.hardware.facts import Visibility
+
 if TYPE_CHECKING:
     from stackconf.hardware.facts import Accelerator, MigInstance
 
+VARIABLES = (
+    "CUDA_VISIBLE_DEVICES",
+    "CUDA_DEVICE_ORDER",
+    "NVIDIA_VISIBLE_DEVICES",
+    "HIP_VISIBLE_DEVICES",
+    "ROCR_VISIBLE_DEVICES",
+)
+"""NVIDIA_VISIBLE_DEVICES has already been acted on when a container starts: evidence, no filter."""
+
 _Visible: TypeAlias = bool | None
+
+
+def variables(environment: Mapping[str, str]) -> list[Visibility]:
+    """Those of `VARIABLES` that are set."""
+    return [Visibility(name, environment[name]) for name in VARIABLES if name in environment]
 
 
 @frozen

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import TYPE_CHECKING
-from xml.sax.saxutils import escape
 
 from stackconf.hardware.picture.scene import width
 
@@ -106,7 +106,7 @@ def _written(column: int, row: int, text: str, kind: str = "") -> str:
 
 def _escaped(text: str) -> str:
     # Every text was made printable, so there is no character that XML cannot hold.
-    return escape("".join(char if char.isprintable() else "?" for char in text))
+    return escape("".join(char if char.isprintable() else "?" for char in text), quote=False)
 
 
 def _n(value: float) -> str:
