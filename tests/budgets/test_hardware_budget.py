@@ -67,7 +67,7 @@ def test_a_machine_without_cards_costs_one_process(without_cards, tmp_path):
     assert started == ["host"]
     assert modules.isdisjoint({"pynvml", "ctypes", "amdsmi", "psutil", "pydantic", "yaml", "sqlite3"})
     assert modules.isdisjoint({"stackconf.hardware.catalog", "stackconf.hardware.simulation"})
-    assert modules.isdisjoint({"urllib.request", "xml.sax", "http.client", "asyncio"})
+    assert modules.isdisjoint({"urllib.request", "xml.sax", "http.client", "asyncio", "html", "fractions"})
 
 
 def test_another_machine_costs_none(tmp_path):

@@ -6,7 +6,6 @@ and a reason that a person can check, or `None` where the facts do not carry an 
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from stackconf.types import Because, because
@@ -73,6 +72,8 @@ def memory_share(hardware: Hardware, fraction: float, *, at_most: int) -> Becaus
     usable = hardware.memory.usable_bytes
     if usable is None:
         return None
+    from fractions import Fraction
+
     share = int(usable * fraction)
     part = f"{Fraction(fraction).limit_denominator(MOST_PARTS)} of {size_text(usable)} usable memory"
     if share <= at_most:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING
 
 from stackconf.hardware.picture.scene import width
@@ -105,8 +104,10 @@ def _written(column: int, row: int, text: str, kind: str = "") -> str:
 
 
 def _escaped(text: str) -> str:
-    # Every text was made printable, so there is no character that XML cannot hold.
-    return escape("".join(char if char.isprintable() else "?" for char in text), quote=False)
+    # Every text was made printable, so there is no character that XML cannot hold. The library's own
+    # `escape` brings either a web client or a table of 2 000 entities with it.
+    printable = "".join(char if char.isprintable() else "?" for char in text)
+    return printable.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _n(value: float) -> str:
