@@ -4,6 +4,7 @@ revision, made anew on top of what others have changed meanwhile.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from itertools import count
@@ -17,7 +18,6 @@ from stackconf.conflicts import ABSENT, Absent, Expected, OnConflict, Providers,
 from stackconf.draft import Draft
 from stackconf.errors import Conflict, InvalidConfig, Sealed, UnknownName
 from stackconf.given import Source, read_configuration
-from stackconf.resolve.layers import plain
 from stackconf.resolve.render import USERS
 from stackconf.shipped import ShippedConfiguration, shipped_configurations
 from stackconf.store.base import Configuration, Revision, State
@@ -178,7 +178,7 @@ class Configurations:
         manager = self._manager
         errors = manager.resolve(manager.overlays(made.state)).errors
         warnings = (*given.ignored, *draft.warnings, *_about_errors(len(errors)))
-        kept = plain(made.state.configurations[name].providers)
+        kept = json.loads(json.dumps(made.state.configurations[name].providers, sort_keys=True))
         return Registered(name, made.number, kept, dropped, warnings, lambda: manager.plan(self._store))
 
     def assign(

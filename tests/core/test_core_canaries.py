@@ -413,8 +413,8 @@ def files_found(here: SimpleNamespace) -> list[str]:
     """The canaries in any file that is no input: of the site, the home, the temporary folder."""
     found = []
     for file in sorted(here.folder.rglob("*")):
-        if not file.is_file() or file in here.inputs:
-            continue
+        if not file.is_file() or file in here.inputs or file.parent.name == "__pycache__":
+            continue  # the last are inputs too, compiled
         with suppress(FileNotFoundError):  # a temporary one
             data = file.read_bytes()
             if here.seen.get(file) != data:  # in the last search it was another one, or not there
