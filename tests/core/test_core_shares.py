@@ -267,3 +267,12 @@ def test_claims_are_read_from_the_class_once_and_never_from_a_recursive_one():
 
     Tree.model_rebuild(_types_namespace={"Tree": Tree})
     assert plan_of(Tree).claims == ((("share",), "accelerator_memory_fraction"),)
+
+
+def test_when_the_cards_change_they_are_shared_out_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr("stackconf.manager.FACTS_KEEP", 0.0)
+    machines = [simulate("l40s:2"), simulate("l40s:4")]
+    stack, _ = stack_of(tmp_path, lambda: machines.pop(0), a=("engine", {}), b=("engine", {}))
+    assert value_of(stack, "b").cards == [1]
+    assert stack.manager.look_again() is True
+    assert value_of(stack, "b").cards == [2, 3]
