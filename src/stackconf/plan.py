@@ -61,7 +61,7 @@ class ProviderChange:
     """What would happen to one provider.
 
     `update` is the costliest update class among its fields. A joining provider lists every field
-    that some layer set; what the class itself gives is counted in `class_defaults`.
+    that some layer set or the class computed; the class's defaults are counted in `class_defaults`.
 
     `target` and `base` are keyed digests of all that it would have and of all that it has, secrets
     included (see `mark`); empty where it leaves, or where nothing is applied.
@@ -358,7 +358,7 @@ def _joining(resolved: Resolved, stack: StackFile | None) -> ProviderChange:
     untouched = 0
     for path in _paths(told.shown, {}):
         origin = told.of(path, value_at(told.shown, path))
-        if origin.layer == "class":
+        if origin.layer == "class" and not origin.reason:
             untouched += 1
             continue
         fields.append(

@@ -54,11 +54,11 @@ class _Explanation:
         self._screen = screen
 
     def show(self, found: Sequence[Origin], *, condensed: bool) -> None:
-        told = [origin for origin in found if not condensed or origin.layer != "class"]
+        told = [origin for origin in found if not condensed or origin.layer != "class" or origin.reason]
         for origin in told:
             self._screen.line()
             self._origin(origin)
-        rest = [origin for origin in found if origin.layer == "class"] if condensed else []
+        rest = [each for each in found if each.layer == "class" and not each.reason] if condensed else []
         if rest:
             self._defaults(rest)
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 DISTRIBUTIONS = {
     "agents/inline::meta-reference": "stackconf-agents",
+    "inference/inline::vllm": "stackconf-vllm",
     "inference/remote::ollama": "stackconf-ollama",
+    "inference/remote::vllm": "stackconf-vllm",
     "scoring/inline::braintrust": "stackconf-braintrust",
     "telemetry/inline::meta-reference": "stackconf-telemetry",
     "tool_runtime/remote::brave-search": "stackconf-web-search",

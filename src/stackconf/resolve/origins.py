@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from stackconf.stackfile.model import StackFile
 
 _NOTHING: Any = object()
+COMPUTED = "computed by the class"
+"""The reason of a value that the class made where nobody gave one and its default is null."""
 
 
 def origins(resolved: Resolved, stack: StackFile | None = None) -> list[Origin]:
@@ -55,6 +57,7 @@ class Origins:
         self._plan = plan_of(resolved.owned.config_class)
         self.shown = SHOWN.render(resolved.config)
         """The effective configuration as people see it."""
+        self._reasons = computed_reasons(resolved.config)
         self._layers: list[_Layer] = []
         self._add("hardware", resolved.hardware_values)
         self._add("stack", resolved.stack_values)
@@ -65,12 +68,16 @@ class Origins:
         """The origin of one leaf; `value` is the effective one, already redacted."""
         labels = labels_at(self._plan, path, self.shown)
         winner, *beaten = self._candidates(path, labels)
+        reason = winner.reason
+        if (winner.value is None) != (value is None):  # the class put it there, or took it away
+            usual = COMPUTED if winner.layer == "class" else reason
+            reason = self._reasons.get(dotted(path), usual)
         return Origin(
             dotted(path),
             winner.layer,
             value,
             winner.source,
-            winner.reason,
+            reason,
             labels.user,
             labels.update,
             tuple(beaten),
@@ -132,6 +139,15 @@ class Origins:
 
 def _dumped(default: object) -> object:
     return default.model_dump(mode="python") if isinstance(default, BaseModel) else default
+
+
+def computed_reasons(config: BaseModel) -> Mapping[str, str]:
+    """Why the class computed what it did, by dotted path, where it says so (`stackconf_reasons`)."""
+    try:
+        told = getattr(config, "stackconf_reasons", None)
+        return {str(path): str(why) for path, why in told.items()} if isinstance(told, Mapping) else {}
+    except Exception:  # noqa: BLE001 (a plugin's own code; what it would say is only an explanation)
+        return {}
 
 
 def covering(layer: object, path: Path) -> Any:

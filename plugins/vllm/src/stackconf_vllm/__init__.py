@@ -1,0 +1,1 @@
+"""The vLLM providers for stackconf."""
