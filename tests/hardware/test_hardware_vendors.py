@@ -165,12 +165,14 @@ def library(tmp_path, monkeypatch):
 
 
 WORKING = """
+from enum import IntEnum
+AmdSmiVramType = IntEnum("AmdSmiVramType", {"UNKNOWN": 0, "HBM": 1, "HBM3": 4, "DDR4": 12, "GDDR6": 22})
 def amdsmi_init(): pass
 def amdsmi_get_processor_handles(): return ["h"]
 def amdsmi_get_gpu_device_bdf(handle): return "0000:05:00.0"
 def amdsmi_get_gpu_asic_info(handle): return {"market_name": "AMD Instinct MI300X", "vendor_id": 4098}
 def amdsmi_get_gpu_driver_info(handle): return {"driver_name": "amdgpu", "driver_version": "6.10.5"}
-def amdsmi_get_gpu_vram_info(handle): return {"vram_type": "HBM3", "vram_size": 1000}
+def amdsmi_get_gpu_vram_info(handle): return {"vram_type": 4, "vram_size": 1000}
 """
 
 
@@ -197,6 +199,14 @@ def test_an_amdsmi_that_does_not_work_costs_one_problem(tmp_path, library, text)
     hardware = amd(tmp_path / "box", ONE, ask_library=True)
     assert hardware.accelerators[0].memory_bytes == 1000 * MIB
     assert "amdsmi cannot be used" in reasons(hardware)["accelerators.amdsmi"]
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(0, None), (1, "dedicated"), (12, "unified"), (22, "dedicated"), (99, None)]
+)
+def test_the_type_of_its_memory_says_whose_it_is(tmp_path, library, number, kind):
+    library(WORKING.replace('"vram_type": 4', f'"vram_type": {number}'))
+    assert amd(tmp_path / "box", ONE, ask_library=True).accelerators[0].memory_kind == kind
 
 
 def test_calls_of_amdsmi_that_fail_cost_their_own_facts(tmp_path, library):

@@ -259,17 +259,24 @@ def _more(amdsmi: Any, handle: Any, card: Accelerator) -> Accelerator:
     """What the kernel left open. The kernel's own word is not replaced."""
     asic = _told(amdsmi, "amdsmi_get_gpu_asic_info", handle)
     driver = _told(amdsmi, "amdsmi_get_gpu_driver_info", handle)
-    memory = str(_told(amdsmi, "amdsmi_get_gpu_vram_info", handle).get("vram_type", ""))
+    memory = _memory_type(amdsmi, _told(amdsmi, "amdsmi_get_gpu_vram_info", handle).get("vram_type"))
     kind: Literal["dedicated", "unified"] | None = None
-    if "DDR" in memory.upper() or "HBM" in memory.upper():
-        shared = "GDDR" not in memory.upper() and "HBM" not in memory.upper()
-        kind = "unified" if shared else "dedicated"
+    if "DDR" in memory or "HBM" in memory:
+        kind = "dedicated" if "GDDR" in memory or "HBM" in memory else "unified"
     return evolve(
         card,
         name=card.name or _text(asic.get("market_name")),
         driver_version=card.driver_version or _text(driver.get("driver_version")),
         memory_kind=card.memory_kind or kind,
     )
+
+
+def _memory_type(amdsmi: Any, value: object) -> str:
+    """The name of a type of memory, which amdsmi gives as the number in its enumeration."""
+    try:
+        return str(amdsmi.AmdSmiVramType(value).name).upper()
+    except (AttributeError, ValueError, TypeError):
+        return ""
 
 
 def _told(amdsmi: Any, call: str, handle: Any) -> Mapping[str, Any]:
