@@ -142,7 +142,7 @@ def test_without_the_kernels_topology_the_driver_alone_is_asked(tmp_path):
 
 @pytest.mark.parametrize("garbage", ["", "many", "-1", "9" * 40, "\udcff"])
 def test_garbage_in_the_kernels_files_costs_facts_and_no_more(tmp_path, garbage):
-    root = write(tmp_path, ONE)
+    root = write(tmp_path, ONE, kfd(1, {1: 11, 2: 2}))
     for file in [*root.rglob("properties"), *root.rglob("mem_info*"), *root.rglob("local_cpulist")]:
         file.write_bytes(f"simd_count 4\nnode_to {garbage}\n{garbage}\n".encode(errors="surrogateescape"))
     (card,) = amd(tmp_path).accelerators

@@ -26,7 +26,6 @@ stackconf_api = 1
 
 DETECTOR = "amd"
 NODES = "/sys/class/kfd/kfd/topology/nodes"
-DRM = "/sys/class/drm"
 ROCM = "/opt/rocm/.info/version"
 XGMI, PCIE = "11", "2"
 MIB = 1024**2
@@ -50,8 +49,8 @@ def read_amd(files: Files, environment: Mapping[str, str], *, ask_library: bool)
     if not nodes and not driven:
         if on_bus:
             where = ", ".join(card.address for card in on_bus)
-            reason = f"there is an AMD card at {where}, yet the amdgpu driver does not serve it; load the"
-            yield Problem(DETECTOR, "accelerators", "error", f"{reason} driver (`modprobe amdgpu`)")
+            reason = f"there is an AMD card at {where}, yet the amdgpu driver does not serve it"
+            yield Problem(DETECTOR, "accelerators", "error", f"{reason}; load it (`modprobe amdgpu`)")
         yield from files.problems
         return
     for variable in VARIABLES:
@@ -152,7 +151,8 @@ def _peers(files: Files, node: _Node, nodes: Sequence[_Node]) -> tuple[Peer, ...
         folder = f"{NODES}/{node.number}/{kind}"
         for name in files.names(folder, "accelerators.peers"):
             known = properties(files, f"{folder}/{name}/properties")
-            to = numbers.get(int(known.get("node_to") or -1))
+            other = whole_number(known.get("node_to"))
+            to = None if other is None else numbers.get(other)
             if to is None:
                 continue
             if known.get("type") in {XGMI, PCIE}:
