@@ -56,7 +56,7 @@ def _lines(title: str, fact: Any) -> Iterator[str]:
 def _said(fact: Any) -> Iterator[tuple[str, str]]:
     for item in fields(type(fact)):
         value = getattr(fact, item.name)
-        if value is not None and not (value == () and item.default == ()):
+        if value is not None and value != item.default:
             yield item.name, _shown(item.name, value)
 
 
