@@ -31,7 +31,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg"))
     monkeypatch.setenv("STACKCONF_CONFIG_HOME", str(tmp_path / "settings"))
-    monkeypatch.setenv("STACKCONF_DISABLED_PLUGINS", "host,nvidia")  # the machine is no matter here
+    monkeypatch.setenv(
+        "STACKCONF_DISABLED_PLUGINS", "host,nvidia,amd,intel,apple"
+    )  # the machine is no matter here
     (folder / "stack.yaml").write_text(STACK, encoding="utf-8")
     (folder / "plugin.py").write_text(PLUGIN, encoding="utf-8")
     return folder

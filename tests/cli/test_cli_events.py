@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from cli_kit import PROGRAM
-from test_cli_output import on_terminal
+from test_cli_output import sent_to_terminal
 
 from stackconf.store.sqlite import SqliteStore
 
@@ -191,7 +191,7 @@ def drawn(shown: str) -> list[str]:
 
 
 def test_on_a_terminal_a_line_says_which_provider_of_how_many_what_and_how_long(slow) -> None:
-    shown = on_terminal(100, "apply", NO_COLOR="1")
+    shown = sent_to_terminal(100, "apply", NO_COLOR="1")
     lines = drawn(shown)
     assert "applying vector_io/vectors (2 of 2) (0 s)" in lines
     assert "applying vector_io/vectors (2 of 2) (1 s)" in lines
@@ -203,7 +203,7 @@ def test_the_line_fits_a_narrow_terminal_and_keeps_the_seconds(slow) -> None:
     edit(
         slow, "provider_id: vectors", "provider_id: vectors-with-a-name-that-is-longer-than-the-terminal-日本"
     )
-    lines = drawn(on_terminal(40, "apply", NO_COLOR="1"))
+    lines = drawn(sent_to_terminal(40, "apply", NO_COLOR="1"))
     assert any(
         line.startswith("applying vector_io/vectors-with") and line.endswith("(1 s)") for line in lines
     )
@@ -211,6 +211,6 @@ def test_the_line_fits_a_narrow_terminal_and_keeps_the_seconds(slow) -> None:
 
 
 def test_events_on_a_terminal_are_lines_without_a_running_line(slow) -> None:
-    shown = on_terminal(200, "apply", "--events", NO_COLOR="1")
+    shown = sent_to_terminal(200, "apply", "--events", NO_COLOR="1")
     assert drawn(shown) == []
     assert len(events_of("\n".join(line for line in shown.splitlines() if line.startswith("{")))) == 5

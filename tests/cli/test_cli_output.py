@@ -19,6 +19,11 @@ from stackconf.cli.output import Screen, wrapped
 
 def on_terminal(width: int, *args: str, **env: str) -> str:
     """What a terminal of that width shows for a command, without the running line of a slow machine."""
+    return re.sub(r"(\r\x1b\[K[^\r\n]*)*\r\x1b\[K", "", sent_to_terminal(width, *args, **env))
+
+
+def sent_to_terminal(width: int, *args: str, **env: str) -> str:
+    """All that a command sends to a terminal of that width."""
     ours, theirs = os.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
     environ = {**os.environ, "TERM": "xterm", **env}
@@ -41,7 +46,7 @@ def on_terminal(width: int, *args: str, **env: str) -> str:
             shown += part
         os.close(ours)
         running.wait(60)
-    return re.sub(r"(\r\x1b\[K[^\r\n]*)*\r\x1b\[K", "", shown.decode()).replace("\r\n", "\n")
+    return shown.decode().replace("\r\n", "\n")
 
 
 @pytest.mark.parametrize("width", [40, 60, 160])

@@ -383,7 +383,7 @@ def world(folder: Path, **stack: object) -> SimpleNamespace:
         "XDG_CONFIG_HOME": str(folder / "home" / "xdg"),
         "TMPDIR": str(folder / "tmp"),
         "PYTHONDONTWRITEBYTECODE": "1",
-        "STACKCONF_DISABLED_PLUGINS": "host,nvidia",
+        "STACKCONF_DISABLED_PLUGINS": "host,nvidia,amd,intel,apple",
         "STACKCONF_SECRET_KEY_FILE": "key",
         "CANARY_ENV": of("environment, in the stack file"),
         "CANARY_URL": of("environment, within a URL"),

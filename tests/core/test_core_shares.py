@@ -6,7 +6,7 @@ import pytest
 from core_kit import open_stack
 from pydantic import BaseModel
 
-from stackconf import Accelerator, Issue, ProviderType, because, hookimpl, simulate, user_field
+from stackconf import Accelerator, Issue, ProviderType, Stack, because, hookimpl, simulate, user_field
 from stackconf.fields import plan_of
 from stackconf.testing import machine
 
@@ -53,6 +53,22 @@ class Serving:
         return []
 
 
+_OPENED: list[Stack] = []
+
+
+def opened(stack: Stack) -> Stack:
+    """The stack, which is closed when its test is over."""
+    _OPENED.append(stack)
+    return stack
+
+
+@pytest.fixture(autouse=True)
+def closed_in_the_end():
+    yield
+    while _OPENED:
+        _OPENED.pop().close()
+
+
 def stack_of(folder, hardware, placement=None, **types):
     plugin = Serving()
     entries = [
@@ -61,7 +77,7 @@ def stack_of(folder, hardware, placement=None, **types):
     ]
     settings = {"stackconf": {"placement": placement}} if placement is not None else {}
     data = {"version": 2, "providers": {"inference": entries}, **settings}
-    return open_stack(folder, data, plugin, hardware=hardware), plugin
+    return opened(open_stack(folder, data, plugin, hardware=hardware)), plugin
 
 
 def value_of(stack, name):
@@ -247,7 +263,7 @@ stackconf:
     inference/a: {cards: ["${env.CARD:=1}"], memory: "${env.PART:=0.5}"}
     inference/b: {cards: [0]}
 """
-    stack = open_stack(tmp_path, text, Serving(), hardware=simulate("l40s:2"))
+    stack = opened(open_stack(tmp_path, text, Serving(), hardware=simulate("l40s:2")))
     assert stack.shares["inference/a"].units == {(1, None): 0.5}
     (issue,) = stack.issues
     assert issue.level == "warning"
