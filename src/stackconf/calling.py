@@ -55,10 +55,14 @@ class Calls:
                 box["error"] = error
 
         thread = Thread(target=run, name="stackconf-apply", daemon=True)
-        thread.start()
-        thread.join(self._seconds)
-        if thread.is_alive():
-            raise Late
+        try:
+            thread.start()
+        except RuntimeError:  # CPython 3.12.0 and 3.12.1 start none once the main thread has ended
+            run()
+        else:
+            thread.join(self._seconds)
+            if thread.is_alive():
+                raise Late
         if "error" in box:
             raise box["error"]
         return box["result"]
