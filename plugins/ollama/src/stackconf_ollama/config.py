@@ -9,21 +9,14 @@ model is loaded are stackconf's own.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Any
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PositiveFloat,
-    SecretStr,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, SecretStr, model_validator
 
 from stackconf import user_field
+from stackconf_remote.network import Credential, Strict, empty_as_none
+from stackconf_remote.network import NetworkConfig as AnyNetworkConfig
+from stackconf_remote.network import server_address as address_of
 
 DEFAULT_URL = "http://localhost:11434"
 FOREVER = float("inf")
@@ -48,23 +41,7 @@ def server_address(url: str) -> str:
     ...
     ValueError: not an http:// or https:// address; write it like http://localhost:11434
     """
-    text = url.strip()
-    if not re.match(r"https?://[^/]", text, re.IGNORECASE) or re.search(r"[\s\x00-\x1f\x7f\\]", text):
-        raise ValueError(f"not an http:// or https:// address; write it like {DEFAULT_URL}")
-    try:
-        parts = urlsplit(text)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        raise ValueError(
-            f"the host or port is malformed; write it like {DEFAULT_URL}, port 1 to 65535"
-        ) from None
-    if not host or port == 0:
-        raise ValueError(f"the host or port is missing; write it like {DEFAULT_URL}")
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("a user name or password does not belong into an address; use auth_credential")
-    if parts.query or parts.fragment:
-        raise ValueError(f"an address has no `?` or `#` part; write it like {DEFAULT_URL}")
-    return text.rstrip("/").removesuffix("/v1").rstrip("/")
+    return address_of(url, example=DEFAULT_URL, credential="auth_credential")
 
 
 def _checked_address(url: str) -> str:
@@ -96,92 +73,21 @@ def _checked_keep_alive(value: int | str) -> int | str:
     raise ValueError("not a duration; write seconds (300), a Go duration (5m, 1h30m), or -1 for ever")
 
 
-def _text_as_bool(value: Any) -> Any:
-    words = {"true": True, "false": False}
-    return words.get(value.strip().lower(), value) if isinstance(value, str) else value
-
-
-def _empty_as_none(value: Any) -> Any:
-    return None if isinstance(value, str) and not value.strip() else value
-
-
 Address = Annotated[str, AfterValidator(_checked_address)]
 KeepAlive = Annotated[int | str, AfterValidator(_checked_keep_alive)]
-Credential = Annotated[SecretStr | None, BeforeValidator(_empty_as_none)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
-
-
-class TlsConfig(_Strict):
-    """How an https server is trusted. Paths are on the machine that applies the configuration."""
-
-    verify: Annotated[bool | str, BeforeValidator(_text_as_bool)] = Field(
-        True, description="Check the server's certificate: true, false, or the path of a CA file"
-    )
-    min_version: Literal["TLSv1.2", "TLSv1.3"] | None = Field(
-        None, description="The oldest TLS version accepted; the system's default where unset"
-    )
-    ciphers: list[str] | None = Field(None, description="Allowed cipher suites, in OpenSSL's names")
-    client_cert: str | None = Field(None, description="Path of a client certificate for mutual TLS")
-    client_key: str | None = Field(None, description="Path of the client certificate's key")
-
-    @model_validator(mode="after")
-    def _pair(self) -> TlsConfig:
-        if (self.client_cert is None) != (self.client_key is None):
-            raise ValueError("client_cert and client_key belong together; give both or neither")
-        return self
-
-
-class ProxyConfig(_Strict):
-    """A proxy for the running provider. stackconf itself always connects directly."""
-
-    url: str | None = Field(None, description="One proxy for every connection")
-    http: str | None = Field(None, description="The proxy for http connections")
-    https: str | None = Field(None, description="The proxy for https connections")
-    cacert: str | None = Field(None, description="CA file for a proxy that intercepts TLS")
-    no_proxy: list[str] | None = Field(None, description="Hosts that bypass the proxy")
-
-    @model_validator(mode="after")
-    def _one_form(self) -> ProxyConfig:
-        if self.url and (self.http or self.https):
-            raise ValueError("give either url, or http and https")
-        return self
-
-
-class TimeoutConfig(_Strict):
-    """Timeouts in seconds."""
-
-    connect: PositiveFloat | None = Field(None, description="Seconds to wait for a connection")
-    read: PositiveFloat | None = Field(None, description="Seconds to wait for an answer")
-
-
-class LimitsConfig(_Strict):
-    """The running provider's connection pool."""
-
-    max_connections: int | None = Field(100, ge=1, description="Most connections at once")
-    max_keepalive_connections: int | None = Field(20, ge=0, description="Most idle connections kept")
-    keepalive_expiry: float | None = Field(5.0, ge=0, description="Seconds an idle connection is kept")
-
-
-class NetworkConfig(_Strict):
+class NetworkConfig(AnyNetworkConfig):
     """How the server is reached."""
 
-    tls: TlsConfig | None = Field(None, description="How an https server is trusted")
-    proxy: ProxyConfig | None = Field(None, description="A proxy for the running provider")
-    timeout: PositiveFloat | TimeoutConfig | None = Field(
-        None, description="Seconds to wait for a connection and for an answer, or each apart"
-    )
     headers: dict[str, SecretStr] | None = Field(
         None,
         description="Further headers for every request; sent only to the server of base_url",
         json_schema_extra={"secret": True},
     )
-    limits: LimitsConfig | None = Field(None, description="The running provider's connection pool")
 
 
-class OllamaConfig(_Strict):
+class OllamaConfig(Strict):
     """An Ollama server and, where `model` is set, how that model is loaded.
 
     `url` decides where the server is. Where only `base_url` is given, `url` becomes its server:
@@ -192,8 +98,6 @@ class OllamaConfig(_Strict):
     'http://localhost:12345/v1'
     """
 
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
-
     url: Address = user_field(
         DEFAULT_URL, update="reload", description="Where the Ollama server listens, http(s)://host:port"
     )
@@ -203,7 +107,7 @@ class OllamaConfig(_Strict):
         "url is not given, and names the one server that may see credentials",
     )
 
-    model: Annotated[str | None, BeforeValidator(_empty_as_none)] = user_field(
+    model: Annotated[str | None, BeforeValidator(empty_as_none)] = user_field(
         None,
         update="reload",
         pattern=r"^[^\s\x00-\x1f]+$",
@@ -276,6 +180,11 @@ class OllamaConfig(_Strict):
         server of their own.
         """
         return self.base_url is not None and server_address(self.base_url).lower() == self.address.lower()
+
+    @property
+    def token(self) -> str | None:
+        """The credential, for those that may send it."""
+        return None if self.auth_credential is None else self.auth_credential.get_secret_value().strip()
 
     @property
     def has_credentials(self) -> bool:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from stackconf import Issue
 from stackconf_ollama.defaults import context_length, threads
+from stackconf_remote.network import is_this_machine
 
 if TYPE_CHECKING:
     from stackconf import Hardware
@@ -24,23 +24,6 @@ def issues(user_config: Mapping[str, object], config: OllamaConfig, hardware: Ha
         yield from _about_threads(config, hardware)
     else:
         yield from _about_another_machine(user_config, config, hardware)
-
-
-def is_this_machine(address: str) -> bool:
-    """Whether an address certainly means this machine.
-
-    >>> is_this_machine("http://127.0.0.1:11434"), is_this_machine("http://gpu-box:11434")
-    (True, False)
-    """
-    host = (urlsplit(address).hostname or "").rstrip(".")
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        ip = ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    # Connecting to the unspecified address reaches this machine; OLLAMA_HOST is often 0.0.0.0.
-    return ip.is_loopback or ip.is_unspecified
 
 
 def _about_addresses(user_config: Mapping[str, object], config: OllamaConfig) -> Iterator[Issue]:

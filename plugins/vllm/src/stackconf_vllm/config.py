@@ -30,20 +30,19 @@ from pydantic import (
 )
 
 from stackconf import user_field
-from stackconf_vllm.network import (
-    DEFAULT_URL,
-    Address,
+from stackconf_remote.network import (
     Credential,
     NetworkConfig,
     Strict,
     TlsConfig,
     empty_as_none,
-    server_address,
     text_as_bool,
 )
+from stackconf_remote.network import server_address as address_of
 from stackconf_vllm.sizing import Asked, Sizing, size
 from stackconf_vllm.units import as_devices
 
+DEFAULT_URL = "http://localhost:8000/v1"
 PLACEHOLDER = "fake"
 """What upstream's templates give as a token where none is needed."""
 SIZES = (
@@ -77,6 +76,26 @@ NOT_HERE = "not used: vLLM is on this machine only where config_file is set"
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$"
 
 
+def server_address(url: str) -> str:
+    """The address of the server behind `url`: without a trailing slash and without `/v1`.
+
+    Raises `ValueError` with what to write instead.
+
+    >>> server_address("http://localhost:8000/v1/")
+    'http://localhost:8000'
+    >>> server_address("localhost:8000")
+    Traceback (most recent call last):
+    ...
+    ValueError: not an http:// or https:// address; write it like http://localhost:8000/v1
+    """
+    return address_of(url, example=DEFAULT_URL, credential="api_token")
+
+
+def _checked_address(url: str) -> str:
+    server_address(url)
+    return url.strip()
+
+
 def _absolute(path: str) -> str:
     if not PurePosixPath(path).is_absolute() or not path.isprintable():
         raise ValueError("not an absolute path; write it like /etc/vllm/server.yaml")
@@ -105,6 +124,7 @@ def _plain_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
     return arguments
 
 
+Address = Annotated[str, AfterValidator(_checked_address)]
 Version = Annotated[
     str | None, BeforeValidator(empty_as_none), AfterValidator(lambda text: text and _version(text))
 ]

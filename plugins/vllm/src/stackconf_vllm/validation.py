@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from ipaddress import ip_address
-from urllib.parse import urlsplit
 
 from stackconf import Issue
 from stackconf_models import Quantisation, choose_dtype, supports
-from stackconf_vllm.config import ENGINE_SETTINGS, EngineSettings, RemoteVllmConfig
-from stackconf_vllm.network import server_address
+from stackconf_remote.network import is_this_machine
+from stackconf_vllm.config import ENGINE_SETTINGS, EngineSettings, RemoteVllmConfig, server_address
 from stackconf_vllm.sizing import DTYPES, QUANTISATIONS, WHILE_LOADING, Sizing
 from stackconf_vllm.units import as_devices
 
@@ -25,22 +23,6 @@ def issues(user_config: Mapping[str, object], config: EngineSettings) -> Iterato
     yield from _about_fit(config, config.told)
     yield from _about_formats(config, config.told)
     yield from _about_limits(config, config.told)
-
-
-def is_this_machine(address: str) -> bool:
-    """Whether an address certainly means this machine.
-
-    >>> is_this_machine("http://127.0.0.1:8000"), is_this_machine("http://gpu-box:8000")
-    (True, False)
-    """
-    host = (urlsplit(address).hostname or "").rstrip(".")
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        ip = ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    return ip.is_loopback or ip.is_unspecified
 
 
 def _about_addresses(user_config: Mapping[str, object], config: RemoteVllmConfig) -> Iterator[Issue]:

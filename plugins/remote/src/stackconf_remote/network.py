@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -17,43 +17,53 @@ from pydantic import (
     model_validator,
 )
 
-DEFAULT_URL = "http://localhost:8000/v1"
 
+def server_address(url: str, *, example: str, credential: str) -> str:
+    """The address of the server behind `url`: without a trailing slash and without `/v1`, under which
+    many servers speak OpenAI's protocol.
 
-def server_address(url: str) -> str:
-    """The address of the server behind `url`: without a trailing slash and without `/v1`.
+    Raises `ValueError` with what to write instead: like `example`, and a secret into the field that
+    `credential` names.
 
-    Raises `ValueError` with what to write instead.
-
-    >>> server_address("http://localhost:8000/v1/")
-    'http://localhost:8000'
-    >>> server_address("localhost:8000")
+    >>> server_address("http://gpu-box:8000/v1/", example="http://localhost:8000", credential="token")
+    'http://gpu-box:8000'
+    >>> server_address("gpu-box:8000", example="http://localhost:8000", credential="token")
     Traceback (most recent call last):
     ...
-    ValueError: not an http:// or https:// address; write it like http://localhost:8000/v1
+    ValueError: not an http:// or https:// address; write it like http://localhost:8000
     """
     text = url.strip()
     if not re.match(r"https?://[^/]", text, re.IGNORECASE) or re.search(r"[\s\x00-\x1f\x7f\\]", text):
-        raise ValueError(f"not an http:// or https:// address; write it like {DEFAULT_URL}")
+        raise ValueError(f"not an http:// or https:// address; write it like {example}")
     try:
         parts = urlsplit(text)
         host, port = parts.hostname, parts.port
     except ValueError:
-        raise ValueError(
-            f"the host or port is malformed; write it like {DEFAULT_URL}, port 1 to 65535"
-        ) from None
+        raise ValueError(f"the host or port is malformed; write it like {example}, port 1 to 65535") from None
     if not host or port == 0:
-        raise ValueError(f"the host or port is missing; write it like {DEFAULT_URL}")
+        raise ValueError(f"the host or port is missing; write it like {example}")
     if parts.username is not None or parts.password is not None:
-        raise ValueError("a user name or password does not belong into an address; use api_token")
+        raise ValueError(f"a user name or password does not belong into an address; use {credential}")
     if parts.query or parts.fragment:
-        raise ValueError(f"an address has no `?` or `#` part; write it like {DEFAULT_URL}")
+        raise ValueError(f"an address has no `?` or `#` part; write it like {example}")
     return text.rstrip("/").removesuffix("/v1").rstrip("/")
 
 
-def _checked_address(url: str) -> str:
-    server_address(url)
-    return url.strip()
+def is_this_machine(address: str) -> bool:
+    """Whether an address certainly means this machine.
+
+    >>> is_this_machine("http://127.0.0.1:11434"), is_this_machine("http://gpu-box:11434")
+    (True, False)
+    """
+    host = (urlsplit(address).hostname or "").rstrip(".")
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        ip = ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    # Connecting to the unspecified address reaches this machine; OLLAMA_HOST is often 0.0.0.0.
+    return ip.is_loopback or ip.is_unspecified
 
 
 def text_as_bool(value: Any) -> Any:
@@ -67,7 +77,6 @@ def empty_as_none(value: Any) -> Any:
     return None if isinstance(value, str) and not value.strip() else value
 
 
-Address = Annotated[str, AfterValidator(_checked_address)]
 Credential = Annotated[SecretStr | None, BeforeValidator(empty_as_none)]
 
 
