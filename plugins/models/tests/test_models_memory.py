@@ -362,7 +362,7 @@ def test_what_fits_really_fits_by_the_same_formula(shape, card, serving, count):
     assert shape.heads % answer.tp == 0
     assert answer.tp <= count
     context = answer.context if answer.context is not None else 10**9
-    used = answer.need.total + answer.cache.size(context) * (serving.sequences if serving.context else 1)
+    used = answer.need.total + answer.cache.size(context) * serving.sequences
     assert used <= answer.room <= card.memory_bytes * serving.fraction
     if serving.context is not None:
         assert answer.context == serving.context
@@ -441,8 +441,11 @@ def test_quantisation_by_compute_capability(method, card, runs):
 
 @pytest.mark.parametrize(
     ("version", "share"),
-    [("0.9.0", 0.9), ("0.19.3", 0.9), ("v0.22.0", 0.92), ("0.28.1rc1+cu129", 0.92), ("1.0", 0.92)]
-    + [(version, None) for version in ("0.20.0", "0.21.9", "nightly", None, "")],
+    [
+        *((version, 0.9) for version in ("0.9.0", "0.19.3")),
+        *((version, 0.92) for version in ("0.21.0", "v0.22.0", "0.28.1rc1+cu129", "1.0")),
+        *((version, None) for version in ("0.20.0", "nightly", None, "")),
+    ],
 )
 def test_vllms_share_of_memory_by_its_version(version, share):
     answer = vllm_defaults(version, H100).gpu_memory_utilization

@@ -211,7 +211,7 @@ def test_the_reason_of_the_context_is_the_sum_that_was_done():
     ("box", "model", "advice"),
     [
         ("t4:1", SMALL, "2 GPUs of this kind would hold 39k tokens; or awq (4 bit) weights, 5.3 GiB"),
-        ("t4:1", LARGE, "16 GPUs of this kind would hold 41k tokens"),
+        ("t4:1", LARGE, "16 GPUs of this kind would hold 36k tokens"),
         ("l4:1", LARGE, "8 GPUs of this kind would hold 5989 tokens"),
         ("l40s:2", LARGE, "4 GPUs of this kind would hold 59k tokens; or fp8 (8 bit) weights, 67.7 GiB"),
         (

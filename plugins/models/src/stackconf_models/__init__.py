@@ -14,7 +14,14 @@ from stackconf_models.folder import read_folder
 from stackconf_models.gguf import read_gguf
 from stackconf_models.known import known_model, known_models
 from stackconf_models.llama_cpp import LlamaCppFit, llama_cpp_fit
-from stackconf_models.memory import KvCache, activation_bytes, kv_cache, parameters, weight_bytes
+from stackconf_models.memory import (
+    KvCache,
+    activation_bytes,
+    kv_cache,
+    parameters,
+    weight_bytes,
+    weights_on_each,
+)
 from stackconf_models.ollama import ollama_context, ollama_prediction
 from stackconf_models.precision import choose_dtype, supports
 from stackconf_models.shape import (
@@ -74,4 +81,5 @@ __all__ = [
     "tp_problem",
     "vllm_defaults",
     "weight_bytes",
+    "weights_on_each",
 ]

@@ -21,15 +21,19 @@ from stackconf_models.memory import (
     kv_cache,
     nccl_bytes,
     weight_bytes,
+    weights_on_each,
 )
 from stackconf_models.precision import supports
-from stackconf_models.shape import BYTES_PER_VALUE, ModelShape, Quantisation
+from stackconf_models.shape import BYTES_PER_VALUE, LatentAttention, ModelShape, Quantisation
 
 if TYPE_CHECKING:
     from stackconf_models.devices import Device
 
 BLOCK = 16
 """Tokens in a block of KV cache; a context is a multiple of it. Source: vLLM's `block_size`."""
+_MLA_BLOCK, _MLA_BLOCK_BLACKWELL = 64, 128
+"""Those of FlashMLA and of CUTLASS MLA. Source: vLLM `platforms/cuda.py`, "Forcing kv cache block size
+to 64 for FlashMLA backend"."""
 LEAST_CONTEXT = 4096
 """Less is no use; a model of shorter context needs its own. Source: llama.cpp, `--fit-ctx`."""
 MOST_CARDS = 64
@@ -83,7 +87,7 @@ class Fit:
     """The answer: `fits` is `None` where it cannot be said.
 
     `tokens` is what the memory left for the KV cache holds, of all sequences together; `context`
-    what one sequence can have: a multiple of `BLOCK`, at most the model's own. Both are `None` where
+    what one sequence can have: whole blocks, at most the model's own. Both are `None` where
     unknown; `tokens` also where any number fits. `advice` says what would fit where this does not,
     or how many cards give a longer context.
     """
@@ -183,7 +187,7 @@ def _as_served(shape: ModelShape, serving: Serving) -> ModelShape:
 
 def _parts(shape: ModelShape, tp: int, serving: Serving) -> tuple[Need | None, KvCache | None, str]:
     """What a card must hold, and what of it is unknown."""
-    weights = weight_bytes(shape, quantisation=serving.quantisation, dtype=serving.dtype)
+    weights = weights_on_each(shape, tp, quantisation=serving.quantisation, dtype=serving.dtype)
     size = BYTES_PER_VALUE.get(serving.kv_dtype or serving.dtype or "bfloat16", 2)
     cache = kv_cache(shape, tp=tp, value_bytes=size, ahead=serving.batched_tokens)
     activations = activation_bytes(shape, serving.batched_tokens, tp=tp)
@@ -191,7 +195,7 @@ def _parts(shape: ModelShape, tp: int, serving: Serving) -> tuple[Need | None, K
         return None, cache.value, weights.reason
     if activations is None:
         return None, cache.value, f"the size of {shape.name}'s layers is unknown"
-    need = Need(-(-weights.value // tp), activations, nccl_bytes(tp), serving.other_bytes)
+    need = Need(weights.value, activations, nccl_bytes(tp), serving.other_bytes)
     return need, cache.value, cache.reason if cache.value is None else ""
 
 
@@ -205,37 +209,49 @@ def _judged(shape: ModelShape, answer: Fit, serving: Serving) -> Fit:
     if left < 0:
         text = f"does not fit: {need} take {size_text(need.total)}, more than {share}{over}"
         return evolve(answer, context=0, reason=text)
-    context = _context(shape, answer.tokens, serving)
+    block = block_size(shape, device)
+    context = _context(shape, cache.tokens(left // serving.sequences), serving, block)
     wanted = serving.context or min(serving.least_context, shape.max_context or serving.least_context)
     begun = f"{cache}; {size_text(left)} left of {share}{over} beside {need}"
-    if left < cache.size(wanted) * serving.sequences:
+    if left < cache.size(-(-wanted // block) * block) * serving.sequences:
         asked = f"{wanted} wanted" if serving.context else f"at least {wanted} needed"
         times = f" for each of {serving.sequences} sequences" if serving.sequences > 1 else ""
         text = f"does not fit: {begun}; {_count(answer.tokens)} tokens, {asked}{times}"
         return evolve(answer, context=context, reason=text)
     return evolve(
-        answer, fits=True, context=context, reason=f"{begun}; {_told(shape, answer, context, serving)}"
+        answer, fits=True, context=context, reason=f"{begun}; {_told(shape, answer, context, serving, block)}"
     )
 
 
-def _context(shape: ModelShape, tokens: int | None, serving: Serving) -> int | None:
+def block_size(shape: ModelShape, device: Device) -> int:
+    """Tokens in a block of KV cache: 16; with MLA 64, on Blackwell 128.
+
+    >>> from stackconf_models import Device, known_model
+    >>> block_size(known_model("DeepSeek-V3"), Device("NVIDIA H200", compute_capability=(9, 0)))
+    64
+    """
+    if not isinstance(shape.attention, LatentAttention):
+        return BLOCK
+    older = device.compute_capability is not None and device.compute_capability < (10, 0)
+    return _MLA_BLOCK if older else _MLA_BLOCK_BLACKWELL
+
+
+def _context(shape: ModelShape, tokens: int | None, serving: Serving, block: int) -> int | None:
     """The longest context of one sequence: whole blocks, at most the model's or the wanted one."""
-    if tokens is None:
-        return serving.context or shape.max_context
-    most = tokens // serving.sequences
     limit = serving.context or shape.max_context
-    if limit is not None and limit <= most:
+    if tokens is None:
         return limit
-    return most // BLOCK * BLOCK
+    most = tokens // block * block
+    return most if limit is None else min(limit, most)
 
 
-def _told(shape: ModelShape, answer: Fit, context: int | None, serving: Serving) -> str:
+def _told(shape: ModelShape, answer: Fit, context: int | None, serving: Serving, block: int) -> str:
     tokens = f"{_count(answer.tokens)} tokens"
     if serving.context is not None:
         return f"{tokens}, {serving.context} wanted"
     if context is not None and context == shape.max_context and context != answer.tokens:
         return f"{tokens}, capped at the model's {context}"
-    return tokens if context == answer.tokens else f"{tokens}, in blocks of {BLOCK}: {context}"
+    return tokens if context == answer.tokens else f"{tokens}, in blocks of {block}: {context}"
 
 
 def _count(tokens: int | None) -> str:
@@ -309,7 +325,7 @@ def _advice(shape: ModelShape, answer: Fit, serving: Serving) -> str:
             ideas.append(f"{tp} GPUs of this kind would hold {_count(better.tokens)} tokens")
             break
     ideas += list(_other_weights(shape, answer, serving))[:1]
-    if serving.context is not None and answer.context and answer.context >= BLOCK:
+    if serving.context is not None and answer.context:
         ideas.append(f"a context of at most {answer.context}")
     return "; or ".join(ideas) or "larger cards or a smaller model are needed"
 
@@ -318,6 +334,8 @@ def _other_weights(shape: ModelShape, answer: Fit, serving: Serving) -> Iterator
     device = answer.device
     assert device is not None  # noqa: S101
     have = shape.quantisation.bits if shape.quantisation else None
+    if serving.dtype == "float32":
+        return  # Quantised weights are computed with in 16 bits: vLLM's `get_supported_act_dtypes`.
     for other in _ALTERNATIVES:
         if (have is not None and have <= (other.bits or 0)) or not supports(other, device).value:
             continue

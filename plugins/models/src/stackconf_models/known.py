@@ -62,6 +62,10 @@ def _qwen(name: str, sizes: tuple[int, int, int, int, int], wide: int, parameter
     return _model(f"Qwen/{name}", "qwen2", sizes, wide, vocabulary, 32768, parameters, tied=small)
 
 
+def _qwen3(name: str, sizes: tuple[int, int, int, int, int], wide: int, parameters: int) -> ModelShape:
+    return _model(f"Qwen/{name}", "qwen3", sizes, wide, 151936, 40960, parameters)
+
+
 def _gemma(name: str, sizes: tuple[int, int, int, int, int], wide: int, parameters: int) -> ModelShape:
     shape = _model(f"google/{name}", "gemma2", sizes, wide, 256000, 8192, parameters, tied=True)
     return evolve(shape, attention=SlidingWindow(4096, sizes[0] // 2))
@@ -87,6 +91,13 @@ _MODELS = (
     _qwen("Qwen2.5-14B-Instruct", (48, 5120, 40, 8, 128), 13824, 14_770_033_664),
     _qwen("Qwen2.5-32B-Instruct", (64, 5120, 40, 8, 128), 27648, 32_763_876_352),
     _qwen("Qwen2.5-72B-Instruct", (80, 8192, 64, 8, 128), 29568, 72_706_203_648),
+    _qwen3("Qwen3-8B", (36, 4096, 32, 8, 128), 12288, 8_190_735_360),
+    _qwen3("Qwen3-32B", (64, 5120, 64, 8, 128), 25600, 32_762_123_264),
+    evolve(
+        _qwen3("Qwen3-30B-A3B", (48, 2048, 32, 4, 128), 6144, 30_532_122_624),
+        architecture="qwen3_moe",
+        experts=Experts(128, 8, 768),
+    ),
     _gemma("gemma-2-2b-it", (26, 2304, 8, 4, 256), 9216, 2_614_341_888),
     _gemma("gemma-2-9b-it", (42, 3584, 16, 8, 256), 14336, 9_241_705_984),
     _gemma("gemma-2-27b-it", (46, 4608, 32, 16, 128), 36864, 27_227_128_320),

@@ -33,7 +33,6 @@ _DENSE = ((8, 5.0), (4, 5.0), (2, 6.5), (1, 11.0))
 _EXPERTS = ((8, 10.0), (4, 10.0), (2, 13.0), (1, 22.0))
 
 _STORED_BITS = {
-    "fp8": 8.0,
     "int8": 8.0,
     "nvfp4": 4 + 8 / 16,
     "mxfp4": 4 + 8 / 32,
@@ -118,7 +117,8 @@ def weight_bytes(
     """The memory of all weights together.
 
     As stored, where the files tell; otherwise parameters x bytes. `quantisation` asks what it would
-    be with another one: its bits for the layers, 16-bit embeddings, as quantised models are published.
+    be with another one: its bits for the layers, 16-bit embeddings and routers, as quantised models
+    are published.
     `dtype` is what unquantised weights are loaded as.
 
     >>> from stackconf_models.known import known_model
@@ -157,7 +157,9 @@ def _quantised_bytes(shape: ModelShape, quantisation: Quantisation) -> Because[i
     if count.value is None or bits is None:
         missing = count.reason if count.value is None else f"the bits of {quantisation} are unknown"
         return because(None, missing)
-    outside = 0 if quantisation.method == "gguf" else min(_embedding_values(shape) or 0, count.value)
+    outside = 0
+    if quantisation.method != "gguf":
+        outside = min((_embedding_values(shape) or 0) + _router_values(shape), count.value)
     total = int((count.value - outside) * bits / 8) + outside * 2
     return because(
         total, f"weights {size_text(total)}: {count.reason}, {bits:.3g} bits each as {quantisation}"
@@ -168,12 +170,62 @@ def _bits(quantisation: Quantisation) -> float | None:
     method, bits = quantisation.method, quantisation.bits
     if method == "bitsandbytes" and bits is not None:
         method = f"{method}{bits:g}"
+    if method == "fp8":
+        # A 32-bit scale for each square of that edge; without squares, one for a row or a matrix.
+        return 8 + (32 / quantisation.block**2 if quantisation.block else 0)
     if method in _STORED_BITS:
         return _STORED_BITS[method]
     if bits is None or method == "gguf":
         return bits
     # A 16-bit scale and a zero point of as many bits as a weight for each group (AWQ, GPTQ).
     return bits + (16 + bits) / (quantisation.block or _GROUP)
+
+
+def weights_on_each(
+    shape: ModelShape, tp: int, *, quantisation: Quantisation | None = None, dtype: str | None = None
+) -> Because[int | None]:
+    """The memory of the weights on each of `tp` GPUs: a share, and whole what is not divided.
+
+    Not divided are the router of a mixture and, with MLA, the matrices that make the compressed
+    vectors; of the key and value matrices each GPU keeps at least one head. Source: vLLM's
+    `ReplicatedLinear` in `models/deepseek_v2.py`, and `QKVParallelLinear`.
+
+    >>> from stackconf_models.known import known_model
+    >>> round(weights_on_each(known_model("DeepSeek-V3"), 8).value / GIB, 1)  # vLLM logged 79.3
+    79.3
+    """
+    whole = weight_bytes(shape, quantisation=quantisation, dtype=dtype)
+    if whole.value is None or tp == 1:
+        return whole
+    undivided = min(_undivided_bytes(shape, tp, whole.value, quantisation or shape.quantisation), whole.value)
+    return because(-(-(whole.value - undivided) // tp) + undivided, whole.reason)
+
+
+def _undivided_bytes(shape: ModelShape, tp: int, whole: int, quantisation: Quantisation | None) -> int:
+    """What stands on each GPU beyond its share, as if so much were not divided at all."""
+    hidden, layers, kind = shape.hidden_size or 0, shape.layers or 0, shape.attention
+    count = parameters(shape).value
+    if not count:
+        return 0
+    # Routers are not quantised; the mean of all stands for what a value in a layer takes otherwise.
+    bits = None if quantisation is None else _bits(quantisation)
+    size, router = (whole / count, whole / count) if bits is None else (bits / 8, 2)
+    values: float = 0
+    if isinstance(kind, LatentAttention):
+        values = hidden * ((kind.query_rank or 0) + kind.kv_rank + kind.rope_dim) * layers
+    elif shape.kv_heads and tp > shape.kv_heads:
+        # Of keys and values 1/kv_heads stands where 1/tp would be the share.
+        values = hidden * (shape.kv_values_per_layer or 0) * layers
+        values *= (1 / shape.kv_heads - 1 / tp) / (1 - 1 / tp)
+    return int(values * size + _router_values(shape) * router)
+
+
+def _router_values(shape: ModelShape) -> int:
+    """What chooses the experts: one value for each of them and each of the layer's inputs."""
+    if shape.experts is None:
+        return 0
+    layers = max(0, (shape.layers or 0) - shape.experts.dense_layers)
+    return layers * (shape.hidden_size or 0) * shape.experts.count
 
 
 @frozen

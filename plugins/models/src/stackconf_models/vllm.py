@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 GIB = 1024**3
 _VERSION = re.compile(r"v?(\d{1,4})\.(\d{1,4})")
-_FIRST, _LAST_90, _FIRST_92, _FIRST_160 = (0, 9), (0, 19), (0, 22), (0, 28)
+_FIRST, _LAST_90, _FIRST_92, _FIRST_160 = (0, 9), (0, 19), (0, 21), (0, 28)
 _SOURCE = "vllm#17885"
 
 
@@ -32,11 +32,12 @@ def vllm_defaults(
 ) -> VllmDefaults:
     """The defaults of one version of vLLM on one card. `library` is its `LLM` class.
 
-    Memory: 0.90 of the total up to 0.19, 0.92 from 0.22 on; in between it is not known here
-    (AIConfigurator `vllm_backend.py`). Batch, from 0.9 on: a card of 70 GiB and more that is no A100
-    has 8192 tokens (library 16384) and 1024 sequences, any other 2048 (8192) and 256; the A100 was
-    measured (https://github.com/vllm-project/vllm/pull/17885). From 0.28 on a server on 160 GiB and
-    more has 16384 (https://github.com/vllm-project/vllm/pull/51726).
+    Memory: 0.90 of the total up to 0.19, 0.92 from 0.21 on, where CUDA graphs are counted in
+    (https://github.com/vllm-project/vllm/pull/38284); of 0.20 it is not known here. Batch, from 0.9
+    on: a card of 70 GiB and more that is no A100 has 8192 tokens (library 16384) and 1024 sequences,
+    any other 2048 (8192) and 256; the A100 was measured
+    (https://github.com/vllm-project/vllm/pull/17885). From 0.28 on a server on 160 GiB and more has
+    16384 (https://github.com/vllm-project/vllm/pull/51726).
 
     >>> from stackconf_models import Device
     >>> h100 = Device("NVIDIA H100 80GB HBM3", 81559 * 1024**2, (9, 0))
@@ -44,7 +45,7 @@ def vllm_defaults(
     >>> told.gpu_memory_utilization.value, told.max_num_batched_tokens.value, told.max_num_seqs.value
     (0.92, 8192, 1024)
     >>> vllm_defaults("0.20.0", h100).gpu_memory_utilization
-    Because(value=None, reason='the default of vLLM 0.20 is not known; 0.9 up to 0.19, 0.92 from 0.22 on')
+    Because(value=None, reason='the default of vLLM 0.20 is not known; 0.9 up to 0.19, 0.92 from 0.21 on')
     """
     number = _number(version)
     if number is None:
