@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from stackconf.stackfile.model import ProviderEntry, StackFile
     from stackconf.status import StackStatus
     from stackconf.store.base import Configuration, State, Store, View
+    from stackconf.types import ProviderType
 
 Overlays = Mapping[str, tuple[Overlay, ...]]
 
@@ -185,6 +186,10 @@ _NOBODY = ""
 """The key of the overlays of which nobody can say for whom they are."""
 
 
+def _little(wanting: Mapping[str, ProviderType]) -> list[str]:
+    return [key for key, kind in wanting.items() if kind.accelerators == "little"]
+
+
 def _part(configuration: Configuration) -> dict[str, Overlay]:
     if configuration.problem:
         return {_NOBODY: Overlay(configuration.name, configuration.revision, {}, configuration.problem)}
@@ -283,19 +288,21 @@ class Manager:
         """What of the accelerators each provider that uses them may use, and why, by key."""
         from stackconf.hardware.shares import shared_out
 
-        return shared_out(self.hardware, self._wanting(), self._placement)
+        wanting = self._wanting()
+        return shared_out(self.hardware, wanting, self._placement, little=_little(wanting))
 
     @property
     def _placement(self) -> Mapping[str, Placement]:
         placement: Mapping[str, Placement] = self.stack.settings.get("placement", {})
         return placement
 
-    def _wanting(self) -> list[str]:
+    def _wanting(self) -> dict[str, ProviderType]:
         """The providers whose types say that they use accelerators."""
         owners = {
             key: self.registry.find(entry.api, entry.provider_type) for key, entry in self._entries.items()
         }
-        return [key for key, owned in owners.items() if isinstance(owned, Owned) and owned.kind.accelerators]
+        found = {key: owned.kind for key, owned in owners.items() if isinstance(owned, Owned)}
+        return {key: kind for key, kind in found.items() if kind.accelerators}
 
     def _shared(self) -> _Sharing:
         """Who gets a part of the accelerators; most machines and stacks have nothing to share."""
@@ -306,7 +313,8 @@ class Manager:
             if placement or (many and len(self._wanting()) > 1):
                 from stackconf.hardware.shares import sharing
 
-                found = sharing(hardware, self._wanting(), placement)
+                wanting = self._wanting()
+                found = sharing(hardware, wanting, placement, little=_little(wanting))
                 issues = tuple(self._misplaced(fault) for fault in found.faults)
                 self._sharing = _Sharing(found.shares, issues)
         return self._sharing

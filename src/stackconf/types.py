@@ -33,7 +33,7 @@ class ProviderType:
     `config_class` is a pydantic model, or where to find one (`"package.module:Class"`), which is
     imported when a stack uses the type. `api_dependencies` are the apis whose providers are
     applied before this one. `accelerators` says that its providers use the machine's accelerators
-    where there are any: several of them are given shares.
+    where there are any: several of them are given shares, and `"little"` only a corner of a card.
 
     >>> kind = ProviderType("inference", "remote::ollama", "stackconf_ollama.config:OllamaConfig")
     >>> kind.key
@@ -45,7 +45,7 @@ class ProviderType:
     config_class: type[BaseModel] | str = field(repr=False)
     description: str = ""
     api_dependencies: tuple[str, ...] = ()
-    accelerators: bool = False
+    accelerators: bool | Literal["little"] = False
 
     @property
     def key(self) -> str:

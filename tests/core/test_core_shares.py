@@ -25,12 +25,15 @@ class Engine(BaseModel):
 
 
 class Serving:
-    """`engine` heeds its share, `naive` does not, `quiet` does not say that it uses accelerators."""
+    """`engine` heeds its share, `naive` does not, `quiet` does not say that it uses accelerators, and
+    `small` needs little.
+    """
 
     provides = (
         ProviderType("inference", "remote::engine", Engine, accelerators=True),
         ProviderType("inference", "remote::naive", Engine, accelerators=True),
         ProviderType("inference", "remote::quiet", Engine),
+        ProviderType("inference", "remote::small", Engine, accelerators="little"),
     )
 
     def __init__(self):
@@ -104,6 +107,14 @@ def test_providers_of_one_machine_derive_from_their_own_share(tmp_path):
     assert value_of(stack, "a").memory == value_of(stack, "b").memory == pytest.approx(0.4275)
     assert stack.issues == ()
     assert len(plugin.seen["a"].accelerators) == 2
+
+
+def test_one_that_needs_little_leaves_the_cards_to_the_other(tmp_path):
+    stack, plugin = stack_of(tmp_path, simulate("l40s:2"), a=("engine", {}), s=("small", {"memory": 0.01}))
+    assert value_of(stack, "s").memory == 0.01
+    assert [each.share for each in plugin.seen["a"].accelerators] == [1.0, 0.9]
+    assert [(each.index, each.share) for each in plugin.seen["s"].accelerators] == [(1, 0.05)]
+    assert stack.shares["inference/s"].units == {(1, None): 0.05}
 
 
 def test_the_same_stack_on_another_machine_is_shared_out_anew(tmp_path):

@@ -167,6 +167,40 @@ def test_a_hidden_card_is_given_to_nobody():
     assert fault.message == "card `0` is hidden by a visibility variable"
 
 
+# ------------------------------------------------------------------------------ who needs only little
+
+
+def units_with(box, wants, placement=None, *, little):
+    shares = shared_out(simulate(box), wants, placement, little=little)
+    return [dict(shares[key].units) for key in sorted({*wants, *(placement or {})})]
+
+
+def test_who_needs_little_has_a_corner_of_the_last_card_and_the_other_all_the_rest():
+    large, small = units_with("h100-80gb-sxm:4", NAMES[:2], little=NAMES[1:2])
+    assert small == {(3, None): 0.05}
+    assert large == {(0, None): 1.0, (1, None): 1.0, (2, None): 1.0, (3, None): 0.9}
+    assert units_with("l4", NAMES[:2], little=NAMES[:1]) == [{(0, None): 0.05}, {(0, None): 0.9}]
+
+
+def test_several_that_need_little_are_spread_over_the_cards():
+    _, *small = units_with("l4:2", NAMES[:4], little=NAMES[1:4])
+    assert small == [{(1, None): 0.05}, {(0, None): 0.05}, {(1, None): 0.05}]
+
+
+def test_who_needs_little_takes_what_a_placement_leaves_before_a_free_card():
+    placement = {"inference/a": Placement((0,), 0.6)}
+    placed, large, small = units_with("l4:2", NAMES[1:3], placement, little=NAMES[2:3])
+    assert (placed, large, small) == ({(0, None): 0.6}, {(1, None): 1.0}, {(0, None): 0.05})
+
+
+def test_only_such_that_need_little_divide_the_cards_as_others_do():
+    assert units_with("l4:2", NAMES[:2], little=NAMES) == [{(0, None): 1.0}, {(1, None): 1.0}]
+    share = shared_out(simulate("l4"), NAMES[:2], little=NAMES[1:2])["inference/b"]
+    assert share.reason == (
+        "5 % of card 0, shared with inference/a: it needs little, and the others have the rest"
+    )
+
+
 # -------------------------------------------------------------------------------------- properties
 
 
@@ -198,9 +232,9 @@ placed = st.builds(
 placements = st.dictionaries(st.sampled_from(NAMES), placed, max_size=4)
 
 
-@given(boxes, wanting, placements)
-def test_shares_fit_and_everybody_has_one_or_a_reason(box, wants, placement):
-    found = sharing(box, wants, placement)
+@given(boxes, wanting, placements, st.sets(st.sampled_from(NAMES)))
+def test_shares_fit_and_everybody_has_one_or_a_reason(box, wants, placement, little):
+    found = sharing(box, wants, placement, little=little)
     assert set(found.shares) == {*wants, *placement}
     of: dict = {}
     for key, share in found.shares.items():
@@ -224,6 +258,9 @@ def test_shares_fit_and_everybody_has_one_or_a_reason(box, wants, placement):
     for key in wants:
         if key not in placement and not found.shares[key].units:
             assert key in {fault.provider for fault in found.faults}
+    if set(wants) - placement.keys() - little:
+        for key in set(wants) & little - placement.keys():
+            assert sum(found.shares[key].units.values()) in {0, LEAST_SHARE}
 
 
 @given(boxes, wanting, placements)
@@ -241,7 +278,9 @@ def test_what_the_operator_placed_is_what_is_given(box, wants, placement):
 def test_the_order_of_providers_and_placements_does_not_matter(box, wants, placement, random):
     other = list(placement.items())
     random.shuffle(other)
-    assert sharing(box, wants, placement) == sharing(box, sorted(wants), dict(other))
+    for little in ((), NAMES[1:3]):
+        here = sharing(box, wants, placement, little=little)
+        assert here == sharing(box, sorted(wants), dict(other), little=little[::-1])
 
 
 @given(st.integers(1, 8), st.integers(1, 8))

@@ -3,6 +3,7 @@
 A unit is a card, or an instance of one that is cut up by MIG. What the operator placed comes first
 and is never changed; the other providers divide the units that no placement names into runs of
 whole ones, neighbours together, or, where there are fewer units than providers, share their memory.
+Providers that need little are guests: each has `LEAST_SHARE` of one unit, and the others the rest.
 
 Of the memory of a unit that several share at most `SHARED_LIMIT` is given away. Source: vLLM starts
 only where `free >= gpu_memory_utilization x total` (`gpu_worker.py`, "Free memory on device ... is
@@ -74,9 +75,13 @@ class Sharing:
 
 
 def shared_out(
-    hardware: Hardware, wants: Iterable[str], placement: Mapping[str, Placement] | None = None
+    hardware: Hardware,
+    wants: Iterable[str],
+    placement: Mapping[str, Placement] | None = None,
+    *,
+    little: Collection[str] = (),
 ) -> dict[str, Share]:
-    """The share of each provider in `wants` and in `placement`, by key.
+    """The share of each provider in `wants` and in `placement`, by key; those in `little` need little.
 
     >>> from stackconf.hardware.simulation import simulate
     >>> box = simulate("l40s:2")
@@ -88,12 +93,19 @@ def shared_out(
     inference/a {(0, None): 0.475} 47.5 % of card 0, shared with inference/c: 3 providers on 2 cards
     inference/b {(1, None): 1.0} card 1: 3 providers on 2 cards
     inference/c {(0, None): 0.475} 47.5 % of card 0, shared with inference/a: 3 providers on 2 cards
+    >>> small = shared_out(box, ["inference/a", "inference/b"], little=["inference/b"])
+    >>> dict(small["inference/a"].units), dict(small["inference/b"].units)
+    ({(0, None): 1.0, (1, None): 0.9}, {(1, None): 0.05})
     """
-    return dict(sharing(hardware, wants, placement).shares)
+    return dict(sharing(hardware, wants, placement, little=little).shares)
 
 
 def sharing(
-    hardware: Hardware, wants: Iterable[str], placement: Mapping[str, Placement] | None = None
+    hardware: Hardware,
+    wants: Iterable[str],
+    placement: Mapping[str, Placement] | None = None,
+    *,
+    little: Collection[str] = (),
 ) -> Sharing:
     """As `shared_out`, with what is wrong with the placement on this machine."""
     placement = placement or {}
@@ -110,7 +122,11 @@ def sharing(
         return Sharing({key: Share(hardware, reason) for key in keys}, tuple(_nothing_to_place(placement)))
     out = _Division(hardware, placement)
     out.place()
-    out.divide([key for key in keys if key not in placement])
+    rest = [key for key in keys if key not in placement]
+    large = [key for key in rest if key not in little]
+    if large:
+        out.seat([key for key in rest if key in little])
+    out.divide(large or rest)
     return Sharing({key: out.share(key) for key in keys}, tuple(out.faults))
 
 
@@ -285,18 +301,38 @@ class _Division:
 
     # The others
 
+    def seat(self, keys: Sequence[str]) -> None:
+        """Give each of those that need little a corner: of what a placement leaves, else of the last
+        card on which there are fewest of them.
+        """
+        placed = {unit for given in self.given.values() for unit in given}
+        units = list(reversed(_units(self.hardware)))
+        for key in keys:
+            self.why[key] = "it needs little, and the others have the rest"
+            # Whoever has the rest of a card must not be left with nothing of it.
+            some = [
+                unit
+                for unit in units
+                if self._left(unit) + _TOLERANCE >= LEAST_SHARE * (1 if unit in placed else 2)
+            ]
+            if not some:
+                self._turn_away(key)
+                continue
+            best = min(some, key=lambda unit: (unit not in placed, len(self._of(unit))))
+            self.given[key] = {best: LEAST_SHARE}
+
     def divide(self, keys: Sequence[str]) -> None:
         """Give every provider without a placement what no placement takes."""
         if not keys:
             return
-        taken = {unit for given in self.given.values() for unit in given}
+        taken = {unit for key in self.placement for unit in self.given[key]}
         free = [unit for unit in _units(self.hardware) if unit not in taken]
         if len(free) >= len(keys):
             self._runs(keys, free)
         elif free:
             self._together(keys, free, f"{len(keys)} providers on {len(free)} {self._noun(free)}")
         else:
-            left = {unit: SHARED_LIMIT - sum(self._of(unit).values()) for unit in _units(self.hardware)}
+            left = {unit: self._left(unit) for unit in _units(self.hardware)}
             some = [unit for unit in sorted(left, key=lambda unit: -left[unit]) if left[unit] >= LEAST_SHARE]
             self._together(keys, some, "what the placements leave")
 
@@ -307,7 +343,9 @@ class _Division:
         start = 0
         for number, key in enumerate(keys):
             end = start + each + (number < more)
-            self.given[key] = dict.fromkeys(free[start:end], 1.0)
+            self.given[key] = {
+                unit: _floored(self._left(unit)) if self._of(unit) else 1.0 for unit in free[start:end]
+            }
             self.why[key] = why if not self.placement else f"{why}; the others are placed"
             start = end
 
@@ -315,7 +353,7 @@ class _Division:
         """Fewer units than providers: they take turns, and share the memory of what they have in common."""
         waiting = list(keys)
         tenants: dict[Unit, list[str]] = {unit: [] for unit in units}
-        left = {unit: SHARED_LIMIT - sum(self._of(unit).values()) for unit in units}
+        left = {unit: self._left(unit) for unit in units}
         while waiting:
             # The unit on which the next one gets most; the first of equal ones.
             best = max(units, key=lambda unit: left[unit] / (len(tenants[unit]) + 1), default=None)
@@ -323,14 +361,7 @@ class _Division:
                 break
             tenants[best].append(waiting.pop(0))
         for key in waiting:
-            self.given[key] = {}
-            self.why[key] = "no card has room for it"
-            self._fault(
-                key,
-                "it gets no accelerator: no card has room for it beside the others",
-                hint="give it a part of a card under `stackconf: placement:`, or take it out of the stack",
-                level="warning",
-            )
+            self._turn_away(key)
         for unit, there in tenants.items():
             alone = len(there) == 1 and not self._of(unit)
             for key in there:
@@ -356,6 +387,20 @@ class _Division:
         )
         shared = f", shared with {', '.join(others)}" if others else ""
         return f"{amount}{self._text(units)}{shared}: {self.why[key]}"
+
+    def _turn_away(self, key: str) -> None:
+        self.given[key] = {}
+        self.why[key] = "no card has room for it"
+        self._fault(
+            key,
+            "it gets no accelerator: no card has room for it beside the others",
+            hint="give it a part of a card under `stackconf: placement:`, or take it out of the stack",
+            level="warning",
+        )
+
+    def _left(self, unit: Unit) -> float:
+        """What may still be given away of a unit that somebody has something of."""
+        return SHARED_LIMIT - sum(self._of(unit).values())
 
     def _of(self, unit: Unit) -> dict[str, float]:
         return {key: given[unit] for key, given in sorted(self.given.items()) if unit in given}
