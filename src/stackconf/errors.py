@@ -118,6 +118,7 @@ class Conflict(StoreError):
         self.head = head
         self.conflicts = tuple(conflicts)
         self.since = tuple(since)
+        self.problem = problem
         advice = problem or "read it and try again"
         super().__init__(f"expected revision {expected}, but the head is {head}; {advice}")
 
@@ -139,6 +140,7 @@ class StoreDamaged(StoreError):
     ) -> None:
         self.path = str(path)
         self.problem = problem
+        self.hint = hint
         super().__init__(f"store {path} {problem}; {hint}")
 
 
@@ -147,6 +149,7 @@ class RevisionLost(StoreError):
 
     def __init__(self, revision: int, why: str) -> None:
         self.revision = revision
+        self.why = why
         super().__init__(f"revision {revision} is lost: {why}")
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import stat
 from collections.abc import Mapping
@@ -25,6 +24,7 @@ from stackconf._version import __version__
 from stackconf.errors import InvalidConfig
 from stackconf.hardware.codec import from_dict, to_dict
 from stackconf.hardware.discovery import static
+from stackconf.packing import packed, unpacked
 from stackconf.plan import FieldChange, Kind, Plan, ProviderChange
 from stackconf.types import Issue, LayerName, Level, Position, Provider, UpdateClass
 
@@ -35,7 +35,6 @@ FORMAT = 1
 MAX_BYTES = 32 * 2**20
 """Larger files are not read. A plan for ten thousand providers has about 10 MiB."""
 
-_FLOAT, _MAPPING = "$float", "$mapping"
 _HOW = "`stackconf plan -o FILE` writes one"
 
 
@@ -212,8 +211,8 @@ def _change_data(change: ProviderChange) -> dict[str, Any]:
 def _field_data(each: FieldChange) -> dict[str, Any]:
     return {
         "path": each.path,
-        "before": _packed(each.before),
-        "after": _packed(each.after),
+        "before": packed(each.before),
+        "after": packed(each.after),
         "update": each.update,
         "layer": each.layer,
         "source": each.source,
@@ -232,18 +231,6 @@ def _issue_data(issue: Issue) -> dict[str, Any]:
         "provider": issue.provider,
         "where": None if where is None else [where.file, where.line, where.column],
     }
-
-
-def _packed(value: object) -> Any:
-    """A value for strict JSON, which knows no infinity and no NaN."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return {_FLOAT: str(value)}
-    if isinstance(value, Mapping):
-        packed = {str(key): _packed(inner) for key, inner in value.items()}
-        return {_MAPPING: packed} if packed.keys() in ({_FLOAT}, {_MAPPING}) else packed
-    if isinstance(value, (list, tuple)):
-        return [_packed(inner) for inner in value]
-    return value
 
 
 # Reading
@@ -290,8 +277,8 @@ def _change(data: Mapping[str, Any]) -> ProviderChange:
 def _field(data: Mapping[str, Any]) -> FieldChange:
     return FieldChange(
         _text(data["path"]),
-        _unpacked(data["before"]),
-        _unpacked(data["after"]),
+        unpacked(data["before"]),
+        unpacked(data["after"]),
         _one_of(UpdateClass, data["update"]),
         _one_of(LayerName, data["layer"]),
         _text(data["source"]),
@@ -310,16 +297,6 @@ def _issue(data: Mapping[str, Any]) -> Issue:
         _text(data["provider"]),
         None if where is None else Position(_text(where[0]), _number(where[1]), _number(where[2])),
     )
-
-
-def _unpacked(value: Any) -> Any:
-    if isinstance(value, dict):
-        if value.keys() == {_FLOAT}:
-            return float(value[_FLOAT])
-        if value.keys() == {_MAPPING}:
-            value = value[_MAPPING]
-        return {key: _unpacked(inner) for key, inner in value.items()}
-    return [_unpacked(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _text(value: Any) -> str:

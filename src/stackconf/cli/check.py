@@ -45,7 +45,7 @@ def check(settings: Settings, files: tuple[str, ...]) -> int:
             checked.append((path, *_checked(path, settings, registry, hardware)))
     wrong = any(issue.level == "error" for _, _, issues in checked for issue in issues)
     if settings.json:
-        from stackconf.cli.shapes import issues_data
+        from stackconf.shapes.issues import issues_data
 
         emit_json(
             {

@@ -117,7 +117,7 @@ def register(
             _ = registered.plan  # made while the store is open
     show_issues(settings, (*registered.warnings, *registered.dropped))
     if settings.json:
-        from stackconf.cli.shapes import registered_data
+        from stackconf.shapes.configurations import registered_data
 
         emit_json(registered_data(registered, assigned=assigned))
         return
@@ -133,7 +133,7 @@ def list_(settings: Settings) -> None:
         listed = stack.configurations.list()
         revision = stack.revision
     if settings.json:
-        from stackconf.cli.shapes import listed_data
+        from stackconf.shapes.configurations import listed_data
 
         emit_json({"revision": revision, "configurations": [listed_data(each) for each in listed]})
     elif listed:
@@ -154,7 +154,7 @@ def get(settings: Settings, name: str) -> None:
     with opened(settings, hardware=False) as stack:
         found = shown_configuration(stack.configurations.get(name))
     if settings.json:
-        from stackconf.cli.shapes import configuration_data
+        from stackconf.shapes.configurations import configuration_data
 
         emit_json(configuration_data(found))
     else:
@@ -233,7 +233,7 @@ def _tell_registered(settings: Settings, registered: Registered, *, assigned: bo
 
 def _tell_changed(settings: Settings, name: str, word: str, revision: int, made: Plan) -> None:
     if settings.json:
-        from stackconf.cli.shapes import plan_data
+        from stackconf.shapes.plans import plan_data
 
         emit_json({"name": name, "result": word, "revision": revision, "plan": plan_data(made)})
         return

@@ -42,7 +42,7 @@ def diff(settings: Settings, *, before: str, after: str, effective: bool) -> Non
     with opened(settings, hardware=effective) as stack, waiting(settings, "comparing"):
         found = stack.diff(before, after, effective=effective)
     if settings.json:
-        from stackconf.cli.shapes import difference_data
+        from stackconf.shapes.history import difference_data
 
         emit_json(difference_data(found))
         return

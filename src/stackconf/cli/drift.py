@@ -41,7 +41,7 @@ def drift(settings: Settings, *, exit_code: bool) -> int:
     with opened(settings) as stack, waiting(settings, "comparing"):
         found = stack.drift()
     if settings.json:
-        from stackconf.cli.shapes import drift_data
+        from stackconf.shapes.drift import drift_data
 
         emit_json(drift_data(found))
     else:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from stackconf.cli.failures import error_data
 from stackconf.errors import ApplyError, StackconfError
 from stackconf.redact import described
+from stackconf.shapes.reports import event_data
 
 if TYPE_CHECKING:
     from stackconf.apply import Progress
@@ -42,17 +43,7 @@ class Lines:
 
     def progress(self, progress: Progress) -> None:
         """Say that a step begins or ends; an `Observer`."""
-        ended = progress.seconds is not None
-        data: dict[str, Any] = {
-            "event": "end" if ended else "begin",
-            "provider": progress.provider,
-            "step": progress.step,
-            "position": progress.position,
-            "total": progress.total,
-        }
-        if progress.seconds is not None:
-            data["seconds"] = round(progress.seconds, 3)
-        self.say(data)
+        self.say(event_data(progress))
 
     def close(self) -> None:
         """Wait until everything is written. Raises the `OSError` that kept it from being so."""

@@ -97,7 +97,8 @@ class _Explanation:
 def _emit(
     provider: Provider, found: Iterable[Origin], issues: Sequence[Issue], on: Given | None, share: str | None
 ) -> None:
-    from stackconf.cli.shapes import issues_data, origin_data
+    from stackconf.shapes.issues import issues_data
+    from stackconf.shapes.origins import origin_data
 
     data: dict[str, Any] = {
         "provider": provider.key,

@@ -38,7 +38,7 @@ def export(settings: Settings, *, output: str | None, in_place: bool, applied: b
         listed = stack.configurations.list() if in_place and not (applied or stack.file.sealed) else []
         counting = [each.name for each in listed if each.assigned]
     if settings.json:
-        from stackconf.cli.shapes import export_data
+        from stackconf.shapes.exports import export_data
 
         emit_json({"file": target, **export_data(exported)})
     elif target is None:

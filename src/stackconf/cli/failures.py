@@ -7,15 +7,14 @@ changes or drift, 130 interrupted, 141 whoever read the output went away (as wit
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from stackconf.cli.output import emit_json, err, show_issues
-from stackconf.errors import ApplyError, Conflict, InvalidConfig, StackconfError, StalePlan
+from stackconf.errors import Conflict, InvalidConfig, StackconfError
 
 if TYPE_CHECKING:
     import click
 
-    from stackconf.apply import Report
     from stackconf.cli.options import Settings
     from stackconf.types import Issue
 
@@ -73,21 +72,9 @@ def expected(error: StackconfError, settings: Settings) -> int:
 
 def error_data(error: StackconfError) -> dict[str, Any]:
     """An error for programs: its line, its issues, and what else it carries."""
-    from stackconf.cli.shapes import issue_data, report_data
+    from stackconf.shapes.errors import members_of
 
-    data: dict[str, Any] = {
-        "error": str(error),
-        "issues": [issue_data(issue) for issue in _issues(error)],
-    }
-    if isinstance(error, ApplyError):
-        data["report"] = report_data(cast("Report", error.report))
-    if isinstance(error, StalePlan):
-        data["moved"] = [*error.moved]
-    if isinstance(error, Conflict):
-        from stackconf.cli.shapes import conflict_data
-
-        data |= conflict_data(error)
-    return data
+    return {"error": str(error), "issues": [], **members_of(error)}
 
 
 def _says(issue: Issue, message: str) -> bool:

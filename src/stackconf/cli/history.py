@@ -40,7 +40,7 @@ def history(ctx: click.Context, settings: Settings, *, attempts: bool, limit: in
     with opened(settings, hardware=False) as stack:
         found = stack.history(limit=limit)
     if settings.json:
-        from stackconf.cli.shapes import history_data
+        from stackconf.shapes.history import history_data
 
         emit_json(history_data(found))
         return
@@ -59,15 +59,9 @@ def prune(settings: Settings, *, keep: int) -> None:
     with opened(settings, hardware=False) as stack:
         gone = stack.prune(keep)
     if settings.json:
-        emit_json(
-            {
-                "oldest": gone.oldest,
-                "revisions": gone.revisions,
-                "documents": gone.documents,
-                "attempts": gone.attempts,
-                "pinned": list(gone.pinned),
-            }
-        )
+        from stackconf.shapes.history import pruned_data
+
+        emit_json(pruned_data(gone))
         return
     if gone.revisions or gone.attempts:
         went = f"{plural(gone.revisions, 'revision')} and {plural(gone.attempts, 'attempt')} forgotten"

@@ -34,7 +34,7 @@ def inspect(settings: Settings, *, whole: bool, applied: bool) -> int:
         data = stack.effective() if whole else stack.configurations.inspect()
         issues = stack.issues
     if settings.json:
-        from stackconf.cli.shapes import issues_data
+        from stackconf.shapes.issues import issues_data
 
         issue_part = {"issues": issues_data(issues)} if issues else {}
         emit_json({**data, **issue_part, **({"hardware": on.data()} if on else {})})
@@ -51,7 +51,7 @@ def _applied(settings: Settings) -> int:
     found = last_applied(store_file(settings))
     screen = err(settings)
     if settings.json:
-        from stackconf.cli.shapes import applied_data
+        from stackconf.shapes.applied import applied_data
 
         emit_json(applied_data(found))
     else:

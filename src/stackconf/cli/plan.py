@@ -62,7 +62,7 @@ def plan(settings: Settings, *, out_file: str | None, exit_code: bool, every: bo
         made = stack.plan() if out_file is None else stack.write_plan(out_file)
         name = str(stack.file.name)
     if settings.json:
-        from stackconf.cli.shapes import plan_data
+        from stackconf.shapes.plans import plan_data
 
         written = {} if out_file is None else {"file": out_file}
         machine = {"hardware": on.data()} if on else {}

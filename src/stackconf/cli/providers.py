@@ -62,7 +62,7 @@ def list_(settings: Settings, *, types: bool) -> int:
         rows = list(_rows(stack))
         issues = stack.issues
     if settings.json:
-        from stackconf.cli.shapes import issues_data
+        from stackconf.shapes.issues import issues_data
 
         machine = {"hardware": on.data()} if on else {}
         emit_json({"providers": rows, "issues": issues_data(issues), **machine})

@@ -84,7 +84,7 @@ def exit_code(
     if around is None or not settings.json:
         tell(settings, report, lines)
     else:
-        from stackconf.cli.shapes import report_data
+        from stackconf.shapes.reports import report_data
 
         emit_json({**around, "report": report_data(report)})
     for warning in report.warnings:
@@ -100,12 +100,12 @@ def tell(settings: Settings, report: Report, lines: Lines | None) -> None:
     if lines is None and not settings.json:
         _Told(out(settings)).show(report)
         return
-    from stackconf.cli.shapes import report_data
+    from stackconf.shapes.reports import event_data, report_data
 
     if lines is None:
         emit_json(report_data(report))
     else:
-        lines.say({"event": "report", **report_data(report)})
+        lines.say(event_data(report))
         lines.close()  # on a terminal the hints come after it
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -41,9 +41,10 @@ def rollback(settings: Settings, *, revision: str, at_once: bool, expect_revisio
             return _applied(settings, stack, done)
         made = stack.plan()
     if settings.json:
-        from stackconf.cli.shapes import plan_data
+        from stackconf.shapes.history import rolled_back_data
+        from stackconf.shapes.plans import plan_data
 
-        emit_json({**_data(done), "plan": plan_data(made)})
+        emit_json({**rolled_back_data(done), "plan": plan_data(made)})
     else:
         from stackconf.cli.configurations import hint_apply
 
@@ -57,12 +58,9 @@ def _told(done: RolledBack) -> str:
     return f"nothing to restore: the head, revision {done.revision}, says the same"
 
 
-def _data(done: RolledBack) -> dict[str, Any]:
-    return {"revision": done.revision, "restores": done.restores, "changed": done.changed}
-
-
 def _applied(settings: Settings, stack: Stack, done: RolledBack) -> int:
     from stackconf.cli.report import exit_code, observer_of, report_of
+    from stackconf.shapes.history import rolled_back_data
 
     try:
         with waiting(settings, "applying") as line:
@@ -70,7 +68,7 @@ def _applied(settings: Settings, stack: Stack, done: RolledBack) -> int:
     except StackconfError:
         err(settings).note("hint", f"the head is revision {done.revision} now, and is not applied")
         raise
-    code = exit_code(settings, report, around=_data(done))
+    code = exit_code(settings, report, around=rolled_back_data(done))
     if report is not None and report.state == "pending":
         err(settings).note("hint", "the next `stackconf apply` tries again what is pending")
     return code

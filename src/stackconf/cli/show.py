@@ -23,9 +23,9 @@ def show(settings: Settings, *, revision: str) -> None:
     with opened(settings, hardware=False) as stack:
         found = stack.show(revision)
     if settings.json:
-        from stackconf.cli.shapes import shown_data
+        from stackconf.shapes.history import revision_data
 
-        emit_json(shown_data(found))
+        emit_json(revision_data(found))
         return
     if found.number == 0:
         err(settings).line("revision 0: nothing was registered yet")

@@ -109,7 +109,7 @@ def _verdict(machine: Machine) -> str:
 
 
 def _data(found: Comparison, given: list[Given], *, every: bool) -> dict[str, Any]:
-    from stackconf.cli.shapes import issues_data
+    from stackconf.shapes.issues import issues_data
 
     return {
         "stack": found.stack,

@@ -35,7 +35,7 @@ def status(settings: Settings, *, exit_code: bool) -> int:
         found = stack.status()
         issues = [issue for issue in stack.issues if issue.level == "error"]
     if settings.json:
-        from stackconf.cli.shapes import status_data
+        from stackconf.shapes.status import status_data
 
         emit_json(status_data(found))
     else:

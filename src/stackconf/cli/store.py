@@ -36,7 +36,7 @@ def check(settings: Settings) -> int:
     with waiting(settings, "reading the store"):
         found = check_store(store_file(settings))
     if settings.json:
-        from stackconf.cli.shapes import checked_data
+        from stackconf.shapes.stores import checked_data
 
         emit_json(checked_data(found))
     else:
@@ -69,7 +69,7 @@ def recover(settings: Settings) -> int:
     with waiting(settings, "recovering the store"):
         done = recover_store(store_file(settings), actor=current_actor())
     if settings.json:
-        from stackconf.cli.shapes import recovered_data
+        from stackconf.shapes.stores import recovered_data
 
         emit_json(recovered_data(done))
     else:

@@ -81,7 +81,7 @@ def _uses(usage: _Usage) -> list[Use]:
 
 
 def _data(usage: _Usage) -> dict[str, Any]:
-    from stackconf.cli.shapes import issues_data
+    from stackconf.shapes.issues import issues_data
 
     keys = dict.fromkeys([*usage.shares, *(key for key, _ in usage.claimed)])
     return {

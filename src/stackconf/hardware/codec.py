@@ -39,8 +39,9 @@ def to_dict(hardware: Hardware) -> dict[str, Any]:
     return {"version": VERSION, **_plain(hardware)}
 
 
-def from_dict(mapping: Mapping[str, Any]) -> Hardware:
-    """The `Hardware` that `to_dict` wrote. A missing key means unknown.
+def from_dict(mapping: Mapping[str, Any], *, strict: bool = True) -> Hardware:
+    """The `Hardware` that `to_dict` wrote. A missing key means unknown. Unknown keys are ignored where
+    it is not `strict`, for what another version of stackconf sent.
 
     Raises `InvalidConfig` that says where and what, for an unknown key, a wrong type, or a
     version that this stackconf does not know.
@@ -59,7 +60,7 @@ def from_dict(mapping: Mapping[str, Any]) -> Hardware:
         )
     rest = {key: value for key, value in mapping.items() if key != "version"}
     try:
-        hardware: Hardware = _build(Hardware, rest, "")
+        hardware: Hardware = _build(Hardware, rest, "", strict=strict)
     except ValueError as error:
         raise InvalidConfig(f"hardware: {error}") from None
     return hardware
@@ -100,42 +101,46 @@ def _names(value: Any) -> Mapping[str, _Read]:
     return _readers(cls)
 
 
-def _build(cls: Any, mapping: Any, where: str) -> Any:
+def _build(cls: Any, mapping: Any, where: str, *, strict: bool = True) -> Any:
     if not isinstance(mapping, Mapping):
         raise ValueError(f"{_at(where)}expected a mapping, not {_shown(mapping)}")  # noqa: TRY004 - one kind of error
-    readers = _readers(cls)
-    for key in mapping:
+    readers = _readers(cls, strict=strict)
+    for key in mapping if strict else ():
         if key not in readers:
-            known = ", ".join(sorted(readers))
-            raise ValueError(f"{_at(where)}unknown key `{key}`; known are: {known}")
+            names = ", ".join(sorted(readers))
+            raise ValueError(f"{_at(where)}unknown key `{key}`; known are: {names}")
     missing = [item.name for item in fields(cls) if item.default is NOTHING and item.name not in mapping]
     if missing:
         raise ValueError(f"{_at(where)}`{missing[0]}` is missing")
     prefix = f"{where}." if where else ""
-    return cls(**{key: readers[key](value, f"{prefix}{key}") for key, value in mapping.items()})
+    return cls(
+        **{key: readers[key](value, f"{prefix}{key}") for key, value in mapping.items() if key in readers}
+    )
 
 
 @cache
-def _readers(cls: Any) -> Mapping[str, _Read]:
+def _readers(cls: Any, *, strict: bool = True) -> Mapping[str, _Read]:
     """A reader for each field, made from the class's own annotations."""
     hints = get_type_hints(cls)
-    return {item.name: _reader(hints[item.name]) for item in fields(cls)}
+    return {item.name: _reader(hints[item.name], strict=strict) for item in fields(cls)}
 
 
-def _reader(kind: Any) -> _Read:
+def _reader(kind: Any, *, strict: bool) -> _Read:
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in {types.UnionType, Union}:
-        inner = _reader(next(argument for argument in arguments if argument is not types.NoneType))
+        inner = _reader(
+            next(argument for argument in arguments if argument is not types.NoneType), strict=strict
+        )
         return lambda value, where: None if value is None else inner(value, where)
     if origin is Literal:
         return _choice(arguments)
     if origin is tuple:
-        return _tuple(arguments)
+        return _tuple(arguments, strict=strict)
     if origin is frozenset:
-        items = _tuple((*arguments, ...))
+        items = _tuple((*arguments, ...), strict=strict)
         return lambda value, where: frozenset(items(value, where))
     if has(kind):
-        return lambda value, where: _build(kind, value, where)
+        return lambda value, where: _build(kind, value, where, strict=strict)
     return _scalar(kind)
 
 
@@ -148,9 +153,9 @@ def _choice(allowed: tuple[Any, ...]) -> _Read:
     return read
 
 
-def _tuple(arguments: tuple[Any, ...]) -> _Read:
+def _tuple(arguments: tuple[Any, ...], *, strict: bool) -> _Read:
     any_length = arguments[-1] is ...
-    readers = [_reader(argument) for argument in arguments if argument is not ...]
+    readers = [_reader(argument, strict=strict) for argument in arguments if argument is not ...]
 
     def read(value: Any, where: str) -> tuple[Any, ...]:
         if not isinstance(value, list | tuple):

@@ -1,0 +1,72 @@
+"""Machines, and what of their accelerators each provider may use.
+
+A machine is written as in a snapshot (`Hardware.save`), and says its own version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from stackconf.errors import InvalidConfig
+from stackconf.shapes.reading import Given, Misshapen, number, whole
+
+if TYPE_CHECKING:
+    from stackconf.hardware.facts import Hardware
+    from stackconf.hardware.shares import Share, Unit
+
+
+def hardware_data(hardware: Hardware) -> dict[str, Any]:
+    """Everything that is known about a machine."""
+    from stackconf.hardware.codec import to_dict
+
+    return to_dict(hardware)
+
+
+def hardware_from(data: object) -> Hardware:
+    """What `hardware_data` wrote."""
+    from stackconf.hardware.codec import from_dict
+
+    try:
+        return from_dict(Given(data).data, strict=False)
+    except InvalidConfig as error:
+        raise Misshapen(str(error).removeprefix("hardware: ")) from None
+
+
+def share_data(share: Share) -> dict[str, Any]:
+    """What one provider may use: a `fraction` of each `card`, by its place among the machine's
+    accelerators, or of a MIG `instance` of it.
+    """
+    return {
+        "reason": share.reason,
+        "units": [
+            {"card": card, "instance": instance, "fraction": fraction}
+            for (card, instance), fraction in share.units.items()
+        ],
+        "hardware": hardware_data(share.hardware),
+    }
+
+
+def share_from(data: object) -> Share:
+    """What `share_data` wrote."""
+    from stackconf.hardware.shares import Share
+
+    given = Given(data)
+    units = dict(given.each("units", _unit_from))
+    return Share(given.one("hardware", hardware_from), given.text("reason"), units)
+
+
+def shares_data(shares: Mapping[str, Share]) -> dict[str, Any]:
+    """The share of each provider, by its key."""
+    return {key: share_data(share) for key, share in shares.items()}
+
+
+def shares_from(data: object) -> dict[str, Share]:
+    """What `shares_data` wrote."""
+    given = Given(data)
+    return {str(key): given.one(str(key), share_from) for key in given.data}
+
+
+def _unit_from(data: object) -> tuple[Unit, float]:
+    given = Given(data)
+    return (given.whole("card"), given.maybe("instance", whole)), given.one("fraction", number)
