@@ -232,13 +232,11 @@ def _longest(config: Config, left: int, one: int, batched: int, block: int, most
     return low * block
 
 
-def fewest(model: str, machine: str) -> Reckoned | None:
-    """The split over the fewest cards that serves, or `None`."""
-    for tp in splits(MODELS[model], MACHINES[machine][0]):
-        found = reckon(model, machine, tp)
-        if found.context:
-            return found
-    return None
+def best(model: str, machine: str) -> Reckoned | None:
+    """The longest context that any split serves, on as few cards as that takes, or `None`."""
+    found = [reckon(model, machine, tp) for tp in splits(MODELS[model], MACHINES[machine][0])]
+    longest = max(each.context for each in found)
+    return next((each for each in found if longest and each.context == longest), None)
 
 
 def told(text: str) -> tuple[float, float]:

@@ -212,7 +212,9 @@ def test_the_blocks_of_a_quantisation_that_is_asked_about_decide_too():
         (EIGHT, [H100] * 8, 1),
         (EIGHT, [L4], 1),
         (EIGHT, [T4] * 2, 2),
-        (SEVENTY, [H100] * 8, 2),
+        (SEVENTY, [H100] * 2, 2),
+        (SEVENTY, [H100] * 8, 4),  # 2 would serve 19136 tokens of its 131072
+        (SEVENTY, [H100] * 3, 2),
         (SEVENTY, [L40S] * 4, 4),
         (SEVENTY, [H200], None),
         (SEVENTY, [A100_40] * 8, 8),
@@ -220,7 +222,7 @@ def test_the_blocks_of_a_quantisation_that_is_asked_about_decide_too():
         (DEEPSEEK, [H100] * 8, None),
     ],
 )
-def test_the_fewest_cards_that_it_fits_on(shape, cards, tp):
+def test_the_fewest_cards_that_give_the_longest_context(shape, cards, tp):
     answer = choose_tp(shape, cards, serving=Serving(fraction=0.92, batched_tokens=8192))
     assert (answer.tp if answer.fits else None) == tp
     assert answer.reason
@@ -234,17 +236,19 @@ def test_several_sequences_share_what_is_left():
     assert fit(EIGHT, L4, serving=asked).fits is False
 
 
-def test_a_short_context_says_how_many_cards_give_more():
-    usual = Serving(fraction=0.92, batched_tokens=8192)
-    answer = choose_tp(SEVENTY, [H100] * 8, serving=usual)
-    assert (answer.tp, answer.context) == (2, 19136)
-    assert answer.advice == "4 GPUs would hold 471k tokens"
-    assert choose_tp(EIGHT, [H100] * 8, serving=usual).advice == ""
+def test_twice_the_memory_does_not_shorten_the_context_by_fewer_cards():
+    """Two cards of 80 GiB hold the model, with 25248 tokens; eight of 40 GiB serve all 131072."""
+    usual = Serving(fraction=0.92)
+    small, large = (choose_tp(SEVENTY, [card] * 8, serving=usual) for card in (A100_40, A100))
+    assert (small.tp, small.context) == (8, 131_072)
+    assert (large.tp, large.context) == (4, 131_072)
+    assert fit(SEVENTY, A100, tp=2, serving=usual).context == 25_248
 
 
 def test_a_longer_context_takes_more_cards():
-    asked = Serving(fraction=0.92, batched_tokens=8192, context=131_072)
-    assert choose_tp(SEVENTY, [H100] * 8, serving=asked).tp == 4
+    asked = Serving(fraction=0.92, batched_tokens=8192, context=16_384)
+    assert choose_tp(SEVENTY, [H100] * 8, serving=asked).tp == 2
+    assert choose_tp(SEVENTY, [H100] * 8, serving=evolve(asked, context=32_768)).tp == 4
 
 
 def test_what_does_not_fit_says_what_would():
@@ -369,13 +373,25 @@ def test_what_fits_really_fits_by_the_same_formula(shape, card, serving, count):
     elif shape.max_context is not None:
         assert answer.context <= shape.max_context
     for tp in range(1, answer.tp):
-        assert not fit(shape, card, tp=tp, serving=serving).fits, "fewer would have done"
+        fewer = fit(shape, card, tp=tp, serving=serving)
+        assert not fewer.fits or fewer.context < answer.context, "fewer would have done"
 
 
-@given(shape=shapes(), card=cards, serving=servings, count=st.integers(1, 8))
-def test_one_card_more_never_makes_it_fit_worse(shape, card, serving, count):
-    fewer, more = (choose_tp(shape, [card] * number, serving=serving) for number in (count, count + 1))
-    assert not (fewer.fits and not more.fits)
+@given(
+    shape=shapes(),
+    card=cards,
+    serving=servings,
+    count=st.integers(1, 8),
+    more=st.integers(0, 200 * GIB),
+    further=st.integers(0, 4),
+)
+def test_neither_memory_nor_cards_more_ever_give_less(shape, card, serving, count, more, further):
+    fewer = choose_tp(shape, [card] * count, serving=serving)
+    larger = evolve(card, memory_bytes=card.memory_bytes + more)
+    better = choose_tp(shape, [larger] * (count + further), serving=serving)
+    assert not (fewer.fits and not better.fits)
+    if fewer.fits and fewer.context is not None:
+        assert better.context >= fewer.context
 
 
 @given(shape=shapes(), card=cards, serving=servings)

@@ -181,7 +181,9 @@ def test_what_is_free_now_does_not_change_the_sizes():
         # (0.92 x 81559 - 15316.5 - 704 - 3584) / 0.125 = 443438
         ("h100-80gb-sxm:8", SMALL, (1, "bfloat16", 0.92, 131072, 1024, 8192)),
         # (0.92 x 81559 - 134570.5 / 2 - 832 - 342 - 3584) / 0.15625 = 19140
-        ("h100-80gb-sxm:8", LARGE, (2, "bfloat16", 0.92, 19136, 1024, 8192)),
+        ("h100-80gb-sxm:2", LARGE, (2, "bfloat16", 0.92, 19136, 1024, 8192)),
+        # (0.92 x 81559 - 134570.5 / 4 - 640 - 392 - 3584) / 0.078125 = 470725
+        ("h100-80gb-sxm:8", LARGE, (4, "bfloat16", 0.92, 131072, 1024, 8192)),
     ],
 )
 def test_sizes_are_what_the_formulas_give(box, model, sizes):
@@ -200,11 +202,16 @@ def test_sizes_are_what_the_formulas_give(box, model, sizes):
 
 
 def test_the_reason_of_the_context_is_the_sum_that_was_done():
-    assert here("h100-80gb-sxm:8", LARGE).stackconf_reasons["max_model_len"] == (
+    told = here("h100-80gb-sxm:2", LARGE).stackconf_reasons
+    assert told["max_model_len"] == (
         "KV cache 160 KiB per token; 2.9 GiB left of 0.92 x 79.6 GiB on each of 2 GPUs beside "
         "65.7 GiB weights, 832 MiB activations, 342 MiB NCCL, 3.5 GiB other; "
-        "19k tokens, in blocks of 16: 19136; 4 GPUs would hold 471k tokens"
+        "19k tokens, in blocks of 16: 19136"
     )
+    all_two = "the fewest of 2 x NVIDIA H100 80GB HBM3 that hold it with the longest context"
+    assert told["tensor_parallel_size"] == all_two
+    whole = "the fewest of 8 x NVIDIA H100 80GB HBM3 that hold it with its whole context"
+    assert here("h100-80gb-sxm:8", LARGE).stackconf_reasons["tensor_parallel_size"] == whole
 
 
 @pytest.mark.parametrize(
@@ -273,6 +280,7 @@ def test_what_is_set_stays_and_enters_the_rest():
 
 def test_a_context_that_was_set_decides_over_how_many_cards():
     assert here("h100-80gb-sxm:8", LARGE, max_model_len=65536).tensor_parallel_size == 4
+    assert here("h100-80gb-sxm:8", LARGE, max_model_len=16384).tensor_parallel_size == 2
 
 
 def test_too_long_a_context_is_an_error_with_the_longest_that_fits():

@@ -9,6 +9,7 @@ Source: AIConfigurator, see `memory`. vLLM's own arithmetic is the same with mea
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from math import inf
 from typing import TYPE_CHECKING
 
 from attrs import evolve, frozen
@@ -88,8 +89,7 @@ class Fit:
 
     `tokens` is what the memory left for the KV cache holds, of all sequences together; `context`
     what one sequence can have: whole blocks, at most the model's own. Both are `None` where
-    unknown; `tokens` also where any number fits. `advice` says what would fit where this does not,
-    or how many cards give a longer context.
+    unknown; `tokens` also where any number fits. `advice` says what would fit where this does not.
     """
 
     fits: bool | None
@@ -261,15 +261,20 @@ def _count(tokens: int | None) -> str:
 
 
 def choose_tp(shape: ModelShape, cards: Sequence[Device], *, serving: Serving | None = None) -> Fit:
-    """Over how many of these devices to split a model: the fewest that it fits on.
+    """Over how many of these devices to split a model: the fewest that give the longest context.
 
-    Devices of one kind only, the ones with the most memory first; MIG instances are never joined.
-    Where it fits nowhere, the answer is the largest split, with advice on what would fit. Where the
-    answer would depend on something unknown, `fits` is `None`.
+    That is the model's own, or the one asked for, on as few as hold it; where none do, as long as
+    can be. So neither more memory nor one device more ever gives a shorter context. Devices of one
+    kind only, the ones with the most memory first; MIG instances are never joined. Where it fits
+    nowhere, the answer is the largest split, with advice on what would fit. Where the answer would
+    depend on something unknown, `fits` is `None`.
 
     >>> from stackconf_models import Device, known_model
     >>> h100 = Device("NVIDIA H100 80GB HBM3", 81559 * 1024**2, (9, 0))
     >>> choose_tp(known_model("Llama-3.1-70B"), [h100] * 8, serving=Serving(fraction=0.92)).tp
+    4
+    >>> shorter = Serving(fraction=0.92, context=8192)
+    >>> choose_tp(known_model("Llama-3.1-70B"), [h100] * 8, serving=shorter).tp
     2
     >>> choose_tp(known_model("Llama-3.1-70B"), [h100]).advice
     '2 GPUs of this kind would hold 13k tokens; or awq (4 bit) weights, 37 GiB'
@@ -280,8 +285,7 @@ def choose_tp(shape: ModelShape, cards: Sequence[Device], *, serving: Serving | 
     answers = list(_answers(shape, cards, serving))
     good = [answer for answer in answers if answer.fits]
     if good:
-        best = min(good, key=lambda answer: answer.tp)
-        return evolve(best, advice=_longer(best, good))
+        return max(good, key=lambda answer: (_longest(answer), -answer.tp))
     unsure = next((answer for answer in answers if answer.fits is None), None)
     if unsure is not None:
         return unsure
@@ -289,14 +293,8 @@ def choose_tp(shape: ModelShape, cards: Sequence[Device], *, serving: Serving | 
     return evolve(last, advice=_advice(shape, last, serving))
 
 
-def _longer(best: Fit, good: Sequence[Fit]) -> str:
-    """What more of the same cards would add, where the context is shorter than the model's."""
-    assert best.device is not None  # noqa: S101 (an answer about devices)
-    more = (each for each in good if each.device and each.device.kind == best.device.kind)
-    for each in more:
-        if best.context and each.context and each.context > best.context:
-            return f"{each.tp} GPUs would hold {_count(each.tokens)} tokens"
-    return ""
+def _longest(answer: Fit) -> float:
+    return inf if answer.context is None else answer.context
 
 
 def _answers(shape: ModelShape, cards: Sequence[Device], serving: Serving) -> Iterator[Fit]:

@@ -175,7 +175,10 @@ class EngineSettings(Strict):
         None, description="What the engine may compute on; from the hardware, or set where it may use less"
     )
     tensor_parallel_size: int | None = user_field(
-        None, ge=1, le=1024, description="GPUs that share the model; unset: the fewest that hold it"
+        None,
+        ge=1,
+        le=1024,
+        description="GPUs that share the model; unset: the fewest that give the longest context",
     )
     dtype: Annotated[str | None, BeforeValidator(empty_as_none)] = user_field(
         None,

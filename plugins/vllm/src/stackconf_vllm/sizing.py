@@ -83,7 +83,7 @@ def size(asked: Asked, cards: Sequence[Device] | None) -> Sizing:
     * `gpu_memory_utilization`: vLLM's own default of the version; 0.9 where that is not known.
     * `max_num_seqs`, `max_num_batched_tokens`: vLLM's own defaults for the card.
     * `dtype`: bfloat16 where the card has it. See `stackconf_models.choose_dtype`.
-    * `tensor_parallel_size`: the fewest cards that hold the model and a useful context.
+    * `tensor_parallel_size`: the fewest cards that give the longest context.
     * `max_model_len`: what is left for the KV cache, at most the model's own.
 
     They are written down even where they equal vLLM's defaults: the context was computed with them.
@@ -206,18 +206,20 @@ def _with_fit(told: Sizing, asked: Asked, cards: Sequence[Device], answer: Fit) 
     values, reasons = dict(told.values), dict(told.reasons)
     if asked.tensor_parallel_size is None:
         values["tensor_parallel_size"] = answer.tp
-        reasons["tensor_parallel_size"] = _tp_reason(answer, cards)
+        reasons["tensor_parallel_size"] = _tp_reason(answer, told.shape, cards)
     if asked.max_model_len is None and answer.context is not None:
         values["max_model_len"] = answer.context
-        reasons["max_model_len"] = answer.reason + (f"; {answer.advice}" if answer.advice else "")
+        reasons["max_model_len"] = answer.reason
     return evolve(told, values=values, reasons=reasons)
 
 
-def _tp_reason(answer: Fit, cards: Sequence[Device]) -> str:
+def _tp_reason(answer: Fit, shape: ModelShape | None, cards: Sequence[Device]) -> str:
     alike = sum(answer.device is not None and each.kind == answer.device.kind for each in cards)
-    if alike == 1:
+    if alike == 1 or (answer.device is not None and answer.device.part_of_card):
         return f"one {answer.device} holds it"
-    return f"the fewest of {alike} x {answer.device} that hold it"
+    whole = shape is not None and answer.context == shape.max_context
+    what = "hold it with its whole context" if whole else "hold it with the longest context"
+    return f"the fewest of {alike} x {answer.device} that {what}"
 
 
 def _without(told: Sizing, asked: Asked, why: str) -> Sizing:
