@@ -52,7 +52,10 @@ if TYPE_CHECKING:
     from stackconf.manager import Manager
     from stackconf.plan import Plan
     from stackconf.registry.registry import Registry
+    from stackconf.resolve.toplevel import file_issues
+    from stackconf.runtimes import Runtime
     from stackconf.stack import Stack
+    from stackconf.stackfile.model import ProviderEntry, StackFile
     from stackconf.types import Applied, Because, Issue, Origin, Position, Provider, ProviderType, because
 
 _HOME = {
@@ -86,13 +89,16 @@ _HOME = {
     "Progress": "apply",
     "Provenance": "hardware.facts",
     "Provider": "types",
+    "ProviderEntry": "stackfile.model",
     "ProviderType": "types",
     "Registry": "registry.registry",
     "Report": "apply",
     "RevisionLost": "errors",
+    "Runtime": "runtimes",
     "Sealed": "errors",
     "SecretError": "errors",
     "Stack": "stack",
+    "StackFile": "stackfile.model",
     "StackconfError": "errors",
     "StalePlan": "errors",
     "StoreDamaged": "errors",
@@ -103,6 +109,7 @@ _HOME = {
     "Visibility": "hardware.facts",
     "because": "types",
     "compute_threads": "hardware.sizing",
+    "file_issues": "resolve.toplevel",
     "hookimpl": "hookspecs",
     "memory_share": "hardware.sizing",
     "simulate": "hardware.simulation",
@@ -141,13 +148,16 @@ __all__ = [
     "Progress",
     "Provenance",
     "Provider",
+    "ProviderEntry",
     "ProviderType",
     "Registry",
     "Report",
     "RevisionLost",
+    "Runtime",
     "Sealed",
     "SecretError",
     "Stack",
+    "StackFile",
     "StackconfError",
     "StalePlan",
     "StoreDamaged",
@@ -159,6 +169,7 @@ __all__ = [
     "__version__",
     "because",
     "compute_threads",
+    "file_issues",
     "hookimpl",
     "memory_share",
     "simulate",

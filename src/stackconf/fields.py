@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
 
@@ -25,7 +26,9 @@ from pydantic import AliasChoices, AliasPath, BaseModel, Field, RootModel
 from pydantic.types import SecretBytes, SecretStr
 from pydantic_core import PydanticUndefined
 
+from stackconf.errors import UnknownName
 from stackconf.redact import names_secret
+from stackconf.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -206,12 +209,93 @@ def plan_of(config_class: type[BaseModel]) -> ClassPlan:
     """
     compiled: dict[type[BaseModel], ClassPlan] = {}
     plan = _compile_class(config_class, compiled)
-    for _ in compiled:  # flags flow up one level a round; recursive classes need as many
-        for each in compiled.values():
-            _raise_flags(each)
-    for each in compiled.values():
-        each.claims = tuple(_claims_in(each, (), ()))
+    _finish(compiled.values())
     return plan
+
+
+def plan_with(
+    config_class: type[BaseModel],
+    user_fields: Mapping[str, UpdateClass] | None,
+    update: UpdateClass = "restart",
+) -> ClassPlan:
+    """The plan of a class that somebody else wrote: its user fields are told apart from it.
+
+    `user_fields` maps dotted paths (`*` for a mapping's keys or a list's items) to what a change of
+    them costs; `None` leaves the class's own labels, and then the plan is `plan_of`'s. `update` is
+    what a change of any other field costs. The class is not touched, and classes below that stand
+    in several places are labelled only where a path leads. Raises `UnknownName` for a path that the
+    class does not have.
+
+    >>> class Config(BaseModel):
+    ...     url: str = "http://localhost"
+    ...     port: int = 1
+    >>> user_paths(plan_with(Config, {"url": "reload"})), user_paths(plan_of(Config))
+    (['url'], [])
+    """
+    if user_fields is None and update == "restart":
+        return plan_of(config_class)
+    compiled: dict[type[BaseModel], ClassPlan] = {}
+    plan = _compile_class(config_class, compiled)
+    plans = [*compiled.values()]
+    if user_fields is not None:
+        for each in plans:
+            for field in each.fields.values():
+                field.user = None
+        plan = _own(plan, plans)
+        for path, cost in user_fields.items():
+            _label(plan, path.split("."), cost, plans, f"{config_class.__name__} has no field `{path}`")
+    for field in plan.fields.values():
+        field.update = field.update or update
+    _finish(plans)
+    return plan
+
+
+def _finish(plans: Iterable[ClassPlan]) -> None:
+    """What follows for each class from all of them."""
+    plans = list(plans)
+    for _ in plans:  # flags flow up one level a round; recursive classes need as many
+        for each in plans:
+            _raise_flags(each)
+    for each in plans:
+        each.claims = tuple(_claims_in(each, (), ()))
+
+
+def _label(
+    plan: ClassPlan, path: Sequence[str], update: UpdateClass, plans: list[ClassPlan], problem: str
+) -> None:
+    """Label one field, in a plan that is nobody else's; what the path leads through becomes its own."""
+    name = plan.keys.get(path[0])
+    if name is None:
+        hint = did_you_mean(path[0], plan.keys)
+        raise UnknownName(f"{problem}; {hint}" if hint else problem)
+    spot = plan.fields[name] = copy(plan.fields[name])
+    below = path[1:]
+    while below and spot.item is not None:
+        spot.item = copy(spot.item)
+        spot, below = spot.item, below[1:] if below[0] == "*" else below
+    if not below:
+        spot.user, spot.update = True, update
+        return
+    owned = {id(each): _own(each, plans) for each in spot.models}
+    spot.models = tuple(owned.values())
+    if spot.default_member is not None:
+        spot.default_member = owned.get(id(spot.default_member), spot.default_member)
+    members = [each for each in spot.models if below[0] in each.keys]
+    if not members:
+        known = [key for each in spot.models for key in each.keys]
+        hint = did_you_mean(below[0], known)
+        raise UnknownName(f"{problem}; {hint}" if hint else problem)
+    for each in members:
+        _label(each, below, update, plans, problem)
+    plan.nested = _nested(plan)
+
+
+def _own(plan: ClassPlan, plans: list[ClassPlan]) -> ClassPlan:
+    """A copy of a class's plan, its fields still shared."""
+    own = copy(plan)
+    own.fields = dict(plan.fields)
+    plans.append(own)
+    return own
 
 
 def labels_at(plan: ClassPlan, path: Sequence[str | int], data: object = None) -> Labels:
@@ -368,7 +452,7 @@ def _compile_class(config_class: type[BaseModel], compiled: dict[type[BaseModel]
         if values:
             plan.tag_values[name] = values
     plan.names = frozenset(plan.fields)
-    plan.nested = tuple((name, _only_class(each)) for name, each in plan.fields.items() if _has_classes(each))
+    plan.nested = _nested(plan)
     plan.open_keys = frozenset(open_keys - plan.keys.keys())
     return plan
 
@@ -432,6 +516,10 @@ def _dumped(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="python")
     return {key: _dumped(inner) for key, inner in value.items()} if isinstance(value, Mapping) else value
+
+
+def _nested(plan: ClassPlan) -> tuple[tuple[str, ClassPlan | None], ...]:
+    return tuple((name, _only_class(each)) for name, each in plan.fields.items() if _has_classes(each))
 
 
 def _has_classes(field: FieldPlan | None) -> bool:

@@ -109,7 +109,7 @@ class Resolution:
         rendered: dict[str, list[dict[str, Any]]] = {api: [] for api in sorted(self.stack.apis)}
         for resolved in self.providers.values():
             provider = resolved.provider
-            config = {} if resolved.config is None else renderer.render(resolved.config)
+            config = {} if resolved.config is None else renderer.render(resolved.config, resolved.plan)
             rendered.setdefault(provider.api, []).append(
                 {
                     "config": config,
@@ -638,7 +638,7 @@ class Manager:
         """Apis of the stack that have no provider and are surely another one, misspelt."""
         named = {entry.api for entry in (*self.stack.providers, *self.stack.disabled)}
         unknown = [api for api in self.stack.apis if api not in named]
-        if not unknown or "external_apis_dir" in self.stack.other:
+        if not unknown or ("external_apis_dir" in self.stack.other and self.registry.runtime_name is None):
             return []
         known = self.registry.apis()
         document = self.stack.document
@@ -646,17 +646,18 @@ class Manager:
         issues = []
         for api in unknown:
             hint = "" if api in known else did_you_mean(api, known)
-            if not hint:
+            if api in known or not (hint or self.registry.runtime_name):
                 continue
             where = document.position(("providers", api), key=True)
             if isinstance(listed, list) and api in listed:
                 where = document.position(("apis", listed.index(api)))
+            hint = hint or f"{self.registry.runtime_name} has {', '.join(sorted(known))}"
             issues.append(Issue(f"unknown api `{api}`", hint=hint, code="unknown-api", where=where))
         return issues
 
     def _unmatched(self, overlays: Overlays) -> tuple[Issue, ...]:
         if self._misspelt is None:
-            self._misspelt = tuple(self._misspelt_apis())
+            self._misspelt = (*self._misspelt_apis(), *self.registry.runtime_issues)
         if self.stack.sealed:
             return self._misspelt + tuple(self._sealed_out(overlays))
         strangers = overlays.keys() - self._entries.keys() - {_NOBODY}

@@ -87,20 +87,28 @@ class Stack:
         hardware: Hardware | Callable[[], Hardware] | None = None,
         environ: Mapping[str, str] | None = None,
         skip_unknown: bool | None = None,
+        runtime: str | None = None,
     ) -> Stack:
         """Open a stack on its file. The store is embedded beside it unless one is given.
 
+        `runtime` names the server that hosts the providers, with its types and policies (`ogx`,
+        `llama-stack`); without it that of the file's `stackconf:` section counts, and without that
+        the installed plugins act themselves (`local`).
+
         Nothing is written until something is registered or applied. Raises `InvalidConfig` when
-        the file cannot be read at all; what is wrong inside it is in `issues`.
+        the file cannot be read at all; what is wrong inside it is in `issues`. Raises `UnknownName`
+        or `PluginLoadError` when there is no such runtime, or it cannot serve.
         """
+        from stackconf.runtimes import hosted
         from stackconf.stackfile.model import load
 
         file = load(path, os.environ if environ is None else environ)
+        file, registry = hosted(file, registry or Registry(), runtime, environ)
         if store is None:
             store = default_store_path(Path(path))
         if isinstance(store, (str, os.PathLike)):
             store = SqliteStore(Path(store))
-        manager = Manager(file, registry or Registry(), hardware=hardware, skip_unknown=skip_unknown)
+        manager = Manager(file, registry, hardware=hardware, skip_unknown=skip_unknown)
         stack = cls(manager, store)
         stack._environ = os.environ if environ is None else environ
         return stack

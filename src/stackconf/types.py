@@ -6,7 +6,7 @@ Nothing here does anything. Provider authors meet `ProviderType`, `Provider`, `b
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Generic, Literal, TypeAlias, TypeVar
 
 from attrs import field, frozen
@@ -34,6 +34,9 @@ class ProviderType:
     imported when a stack uses the type. `api_dependencies` are the apis whose providers are
     applied before this one. `accelerators` says that its providers use the machine's accelerators
     where there are any: several of them are given shares, and `"little"` only a corner of a card.
+    `user_fields` are the fields that users may set where the class, which somebody else wrote, does
+    not say so itself: dotted paths, each with what a change of it costs; `update` is what a change
+    of any other field costs.
 
     >>> kind = ProviderType("inference", "remote::ollama", "stackconf_ollama.config:OllamaConfig")
     >>> kind.key
@@ -46,6 +49,8 @@ class ProviderType:
     description: str = ""
     api_dependencies: tuple[str, ...] = ()
     accelerators: bool | Literal["little"] = False
+    user_fields: Mapping[str, UpdateClass] | None = field(default=None, repr=False, hash=False)
+    update: UpdateClass = "restart"
 
     @property
     def key(self) -> str:

@@ -195,6 +195,7 @@ case("no-value", "version: 2\nproviders:\n  inference:\n")
 case("old-form", "routing_table:\n  inference:\n  - provider_type: remote::acme\n    routing_key: any\n")
 case("unknown-setting", EMPTY + "stackconf: {seal: true}\n")
 case("bad-setting", EMPTY + "stackconf: {unknown_types: ignore}\n")
+case("bad-policy", EMPTY + "stackconf: {policy: [base_url]}\n")
 case("bad-placement", provider() + "stackconf:\n  placement:\n    inference/b: {cards: [0]}\n")
 
 # Providers

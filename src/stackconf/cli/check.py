@@ -77,6 +77,7 @@ def _checked(
 ) -> tuple[int | None, tuple[Issue, ...]]:
     """How many providers a file has, `None` if it cannot be read, and all its issues."""
     from stackconf.manager import Manager
+    from stackconf.runtimes import hosted
     from stackconf.stackfile.model import load
     from stackconf.types import Issue
 
@@ -84,6 +85,7 @@ def _checked(
         file = load(path, os.environ)
     except InvalidConfig as error:
         return None, error.issues or (Issue(str(error)),)
+    file, registry = hosted(file, registry, settings.runtime)
     manager = Manager(file, registry, hardware=hardware, skip_unknown=settings.skip_unknown or None)
     return len(file.providers), manager.resolve().issues
 

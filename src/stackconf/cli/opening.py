@@ -12,7 +12,7 @@ import click
 
 from stackconf.cli.output import err
 from stackconf.cli.waiting import waiting
-from stackconf.errors import PluginLoadError
+from stackconf.errors import InvalidConfig, PluginLoadError
 
 if TYPE_CHECKING:
     from stackconf.cli.machines import Given
@@ -101,6 +101,21 @@ def open_registry(settings: Settings) -> Registry:
         return map_with_deadline(load, [settings.plugin], seconds=hook_seconds(), late=late)[0]
 
 
+def open_hosted(settings: Settings) -> Registry:
+    """As `open_registry`, with the types of the runtime that the option or the stack here names."""
+    registry, path = open_registry(settings), stack_here(settings)
+    if path is None and settings.runtime is None:
+        return registry
+    from stackconf.runtimes import hosted
+    from stackconf.stackfile.model import load, loads
+
+    try:
+        file = loads("providers: {}", "") if path is None else load(path)
+    except InvalidConfig:  # to list types, the file is not needed
+        file = loads("providers: {}", "")
+    return hosted(file, registry, settings.runtime)[1]
+
+
 def looking(registry: Registry) -> Looking:
     """Begin to look at the machine; calling what this gives waits for what is missing."""
     from stackconf.detectors import detectors_of
@@ -128,6 +143,7 @@ def opened(settings: Settings, *, hardware: bool = True, on: Given | None = None
             registry=registry,
             hardware=on.hardware if on else look,
             skip_unknown=settings.skip_unknown or None,
+            runtime=settings.runtime,
         ) as stack:
             yield stack
     finally:

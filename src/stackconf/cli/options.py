@@ -24,6 +24,7 @@ class Settings:
         self.plugin: tuple[str, ...] = ()
         self.hardware: tuple[str, ...] = ()
         self.skip_unknown = False
+        self.runtime: str | None = None
         self.json = False
         self.color = "auto"
         self.verbose = False
@@ -54,6 +55,7 @@ def _shared(*names: str, **attributes: Any) -> Callable[[F], F]:
 _STACK = (
     _shared("-s", "--stack", metavar="FILE", type=click.Path(), help="The stack file."),
     _shared("--store", metavar="PATH", type=click.Path(), help="Where its state is kept."),
+    _shared("--runtime", metavar="NAME", help="What hosts the providers: ogx, llama-stack, or local."),
     _shared("--skip-unknown", is_flag=True, help="Leave providers of unknown types alone, with a warning."),
 )
 _PLUGIN = (

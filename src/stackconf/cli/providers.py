@@ -9,7 +9,7 @@ import click
 
 from stackconf.cli.machines import one_machine
 from stackconf.cli.naming import ProviderName
-from stackconf.cli.opening import open_registry, opened, stack_here, warn_of_plugins
+from stackconf.cli.opening import open_hosted, opened, stack_here, warn_of_plugins
 from stackconf.cli.options import Group, Settings, pass_settings, stack_options
 from stackconf.cli.output import (
     COSTS,
@@ -85,7 +85,7 @@ def show(settings: Settings, name: str) -> None:
     PROVIDER_OR_TYPE is a provider of the stack (`inference/ollama`, `ollama`) or an installed type
     (`inference/remote::ollama`, `remote::ollama`). With -v also the fields of nested mappings.
     """
-    registry = open_registry(settings)
+    registry = open_hosted(settings)
     try:
         owned = _owner(registry, _type_key(name, settings, registry))
         fields = list(_fields(owned))
@@ -98,8 +98,9 @@ def show(settings: Settings, name: str) -> None:
 
 
 def _list_types(settings: Settings) -> int:
-    registry = open_registry(settings)
-    plugins = {entry.name: entry for entry in registry.advertised() if entry.group == "stackconf.providers"}
+    registry = open_hosted(settings)
+    installed = [] if registry.runtime_name else registry.advertised()
+    plugins = {entry.name: entry for entry in installed if entry.group == "stackconf.providers"}
     rows = []
     for key in sorted({*plugins, *registry.type_keys()}):
         entry = plugins.get(key)
@@ -195,9 +196,7 @@ def _owner(registry: Registry, key: str) -> Owned:
 
 
 def _fields(owned: Owned) -> Iterable[dict[str, Any]]:
-    from stackconf.fields import plan_of
-
-    return _of_class(plan_of(owned.config_class), "", inherited=False, above="restart", depth=0)
+    return _of_class(owned.plan, "", inherited=False, above="restart", depth=0)
 
 
 def _of_class(

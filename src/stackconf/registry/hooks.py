@@ -52,6 +52,8 @@ class Plugin:
     distribution: str = ""
     version: str = ""
     provides: tuple[ProviderType, ...] = ()
+    alias: str = ""
+    """What people know it by, where that is not its distribution."""
     kinds: Mapping[str, ProviderType] = field(init=False, repr=False)
     """What it provides, by key."""
 
@@ -62,7 +64,7 @@ class Plugin:
     @property
     def label(self) -> str:
         """What people know it by: the distribution and its version, or the plugin's own name."""
-        return f"{self.distribution} {self.version}".strip() or self.name
+        return self.alias or f"{self.distribution} {self.version}".strip() or self.name
 
     def failed(self, hook: str, problem: str, provider: str = "") -> HookError:
         """A `HookError` that blames this plugin."""

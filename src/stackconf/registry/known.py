@@ -20,6 +20,9 @@ DISTRIBUTIONS = {
     "vector_io/inline::sqlite_vec": "stackconf-sqlite-vec",
 }
 
+RUNTIMES = {"llama-stack": "stackconf-ogx", "ogx": "stackconf-ogx"}
+"""Which distribution brings a runtime that is not installed."""
+
 APIS = frozenset(
     {
         "agents",

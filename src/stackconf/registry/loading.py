@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from stackconf.deadline import hook_seconds, map_with_deadline
-from stackconf.errors import PluginLoadError
+from stackconf.errors import PluginLoadError, UnknownName
 from stackconf.redact import described
 from stackconf.registry.hooks import Plugin, is_users_interrupt, plugin_from
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
+    from stackconf.fields import ClassPlan
     from stackconf.registry.metadata import Advertised
     from stackconf.types import ProviderType
 
@@ -56,11 +57,11 @@ def in_time(function: Callable[[Source], Loaded], source: Source, owner: Named) 
     return map_with_deadline(guarded, [None], seconds=hook_seconds(), late=late)[0]
 
 
-def config_class_of(kind: ProviderType, plugin: Plugin) -> type[BaseModel]:
-    """The config class of a type, imported if it is named by a string, ready for use."""
+def config_class_of(kind: ProviderType, plugin: Plugin) -> tuple[type[BaseModel], ClassPlan]:
+    """The config class of a type, imported if it is named by a string, and its plan."""
     from pydantic import BaseModel
 
-    from stackconf.fields import plan_of
+    from stackconf.fields import plan_with
 
     found: object = kind.config_class
     if isinstance(found, str):
@@ -76,10 +77,11 @@ def config_class_of(kind: ProviderType, plugin: Plugin) -> type[BaseModel]:
     try:
         if not found.__pydantic_complete__:
             found.model_rebuild()
-        plan_of(found)
+        return found, plan_with(found, kind.user_fields, kind.update)
+    except UnknownName as error:
+        raise _of_plugin(plugin, f"the user fields of `{kind.key}`: {error}") from error
     except Exception as error:
         raise _of_plugin(plugin, f"its config class `{found.__name__}` {described(error)}") from error
-    return found
 
 
 def _is_file(entry: Advertised) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from copy import copy
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
-from stackconf.errors import PluginLoadError
+from stackconf.errors import PluginLoadError, StackconfError, UnknownName
+from stackconf.redact import described
 from stackconf.registry import known
 from stackconf.registry.hooks import (
     OwnerHooks,
@@ -20,20 +22,23 @@ from stackconf.registry.loading import config_class_of, in_time, load
 from stackconf.registry.metadata import (
     PLUGINS,
     PROVIDERS,
+    RUNTIMES,
     Advertised,
     DisabledPlugins,
     installed,
     marked,
 )
-from stackconf.suggest import closest
+from stackconf.suggest import closest, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from pydantic import BaseModel
 
-    from stackconf.types import ProviderType
+    from stackconf.fields import ClassPlan
+    from stackconf.stackfile.model import StackFile
+    from stackconf.types import Issue, ProviderType
 
 
 @frozen(eq=False)
@@ -42,7 +47,19 @@ class Owned:
 
     kind: ProviderType
     config_class: type[BaseModel]
+    plan: ClassPlan
     hooks: OwnerHooks
+
+
+@frozen(eq=False)
+class _Runtime:
+    """What hosts the providers of one stack: the plugin that it gave for it."""
+
+    name: str
+    plugin: Plugin
+    apis: frozenset[str]
+    issues: tuple[Issue, ...]
+    absent: Mapping[str, str]
 
 
 @frozen
@@ -85,6 +102,7 @@ class Registry:
         self._hooks: dict[int, OwnerHooks] = {}
         self._owned: dict[tuple[str, str], Owned | Missing | PluginLoadError] = {}
         self._cross_cutting: list[Plugin] | None = None
+        self._runtime: _Runtime | None = None
         self._files = [str(file) for file in files]
         for implementation in plugins:
             self.register(implementation)
@@ -113,14 +131,79 @@ class Registry:
         loaded = [plugin for plugin in self._direct if plugin.name in self._files]
         return [plugin.name for plugin in loaded if implements_discovery(plugin.implementation)]
 
+    def runtime(self, name: str) -> Plugin:
+        """The runtime of that name, imported: an object with `provider_types(stack)`, see `hosted`.
+
+        Raises `UnknownName` when no enabled plugin has it, `PluginLoadError` when it cannot serve.
+        """
+        entries = [entry for entry in self._enabled(RUNTIMES) if entry.name == name]
+        if len(entries) > 1:
+            raise PluginLoadError(
+                name,
+                f"{len(entries)} plugins bring this runtime: {', '.join(map(str, entries))};"
+                f" run `stackconf plugins disable {entries[-1].distribution}`",
+            )
+        if not entries:
+            raise UnknownName(self._no_runtime(name))
+        loaded = self._load(entries[0])
+        if isinstance(loaded, PluginLoadError):
+            raise loaded
+        if not callable(getattr(loaded.implementation, "provider_types", None)):
+            raise PluginLoadError(
+                name,
+                "is no runtime: it has no `provider_types(stack)`",
+                distribution=loaded.distribution,
+                version=loaded.version,
+            )
+        return evolve(loaded, name=name)
+
+    def _no_runtime(self, name: str) -> str:
+        there = [entry.name for entry in self.advertised() if entry.group == RUNTIMES]
+        if name in there:
+            return f"the plugin of the runtime `{name}` is disabled; `stackconf plugins list` shows which"
+        hint = did_you_mean(name, {*there, *known.RUNTIMES})
+        if name in known.RUNTIMES:
+            hint = f"install `{known.RUNTIMES[name]}`"
+        return f"no installed plugin brings the runtime `{name}`; {hint or f'there is {_listed(there)}'}"
+
+    def hosted(self, runtime: Plugin, stack: StackFile) -> Registry:
+        """This registry for a stack whose providers `runtime` hosts: it then owns every type, and what
+        else is installed owns none.
+
+        `runtime.implementation.provider_types(stack)` gives a plugin with `provides`, and hooks for
+        those types. It may have `apis` (names that have no provider too), `issues` (what is wrong with
+        the file beyond the configs of its providers) and `absent` (why a type is not there, by key).
+        Raises `PluginLoadError` when there is none to be had.
+        """
+        own = copy(self)
+        own._owned, own._hooks = {}, {}  # noqa: SLF001 (its own)
+        own._runtime = _runtime_of(runtime, stack)  # noqa: SLF001
+        return own
+
+    @property
+    def runtime_name(self) -> str | None:
+        """The runtime that hosts the stack, `None` where the plugins act themselves."""
+        return None if self._runtime is None else self._runtime.name
+
+    @property
+    def runtime_issues(self) -> tuple[Issue, ...]:
+        """What the runtime finds wrong with the stack file beyond its providers' configs."""
+        return () if self._runtime is None else self._runtime.issues
+
     def apis(self) -> set[str]:
-        """Every api that something installed serves, and those of upstream."""
+        """Every api that something installed serves, and those of upstream; those of the runtime
+        where one is chosen.
+        """
+        if self._runtime is not None:
+            return set(self._runtime.apis)
         served = {entry.name.split("/", 1)[0] for entry in self.advertised() if entry.group == PROVIDERS}
         direct = {key.split("/", 1)[0] for key in self._direct_types}
         return served | direct | known.APIS
 
     def type_keys(self) -> list[str]:
         """`api/provider_type` of every type with an enabled owner, sorted."""
+        if self._runtime is not None:
+            return sorted(self._runtime.plugin.kinds)
         served = {entry.name for entry in self._enabled(PROVIDERS)}
         return sorted(served | self._direct_types.keys())
 
@@ -187,6 +270,9 @@ class Registry:
 
     def _find(self, api: str, provider_type: str) -> Owned | Missing | PluginLoadError:
         key = f"{api}/{provider_type}"
+        if self._runtime is not None:
+            served = key in self._runtime.plugin.kinds
+            return self._own(key, self._runtime.plugin) if served else self._not_hosted(api, provider_type)
         self.advertised()
         direct = self._direct_types.get(key, [])
         entries = self._advertised_types.get(key, [])
@@ -211,10 +297,10 @@ class Registry:
         try:
             # Only an import is worth a thread of its own here: it may run anything.
             named = isinstance(kind.config_class, str)
-            config_class = in_time(find, plugin, plugin) if named else find(plugin)
-            if isinstance(config_class, PluginLoadError):
-                return config_class
-            return Owned(kind, config_class, self._hooks_of(plugin))
+            found = in_time(find, plugin, plugin) if named else find(plugin)
+            if isinstance(found, PluginLoadError):
+                return found
+            return Owned(kind, *found, self._hooks_of(plugin))
         except PluginLoadError as error:
             return error
 
@@ -244,10 +330,60 @@ class Registry:
         hint = self._broken_files() or _what_provides(key, served)
         return Missing("unknown-type", f"no installed plugin provides `{key}`", hint)
 
+    def _not_hosted(self, api: str, provider_type: str) -> Missing:
+        assert self._runtime is not None  # noqa: S101 (asked only where one is chosen)
+        key = f"{api}/{provider_type}"
+        label = self._runtime.plugin.label
+        if key in self._runtime.absent:
+            return Missing("unknown-type", self._runtime.absent[key])
+        if api not in self._runtime.apis:
+            near = closest(api, self._runtime.apis)
+            hint = f"did you mean `{near}`?" if near else f"it has {', '.join(sorted(self._runtime.apis))}"
+            return Missing("unknown-api", f"{label} has no api `{api}`", hint)
+        served = [each.split("/", 1) for each in self._runtime.plugin.kinds]
+        own = [kind for other, kind in served if other == api]
+        if near := closest(provider_type, own):
+            return Missing(
+                "unknown-type", f"unknown provider type `{provider_type}`", f"did you mean `{near}`?"
+            )
+        elsewhere = sorted({f"`{other}`" for other, kind in served if kind == provider_type})
+        hint = f"the type exists under {', '.join(elsewhere)}" if elsewhere else ""
+        if not elsewhere:
+            hint = f"for `{api}` it has {_listed(own)}" if own else f"`{api}` takes no provider"
+        return Missing("unknown-type", f"{label} has no provider type `{key}`", hint)
+
     def _broken_files(self) -> str:
         """The advice that a plugin file which could not be loaded may have had the type."""
         broken = [str(error) for error in self.problems if error.plugin in self._files]
         return f"perhaps this one does: {broken[0]}" if broken else ""
+
+
+def _runtime_of(runtime: Plugin, stack: StackFile) -> _Runtime:
+    def refuse(problem: str) -> PluginLoadError:
+        return PluginLoadError(
+            runtime.name, problem, distribution=runtime.distribution, version=runtime.version
+        )
+
+    implementation: Any = runtime.implementation
+    try:
+        given = implementation.provider_types(stack)
+        plugin = plugin_from(runtime.name, given, distribution=runtime.distribution, version=runtime.version)
+        served = {kind.api for kind in plugin.provides}
+        return _Runtime(
+            runtime.name,
+            evolve(plugin, alias=getattr(given, "label", "")),
+            frozenset(getattr(given, "apis", ())) | served,
+            tuple(getattr(given, "issues", ())),
+            dict(getattr(given, "absent", {})),
+        )
+    except StackconfError:
+        raise
+    except Exception as error:
+        raise refuse(f"its provider types: {described(error)}") from error
+
+
+def _listed(names: Collection[str]) -> str:
+    return ", ".join(f"`{name}`" for name in sorted(names)) or "none"
 
 
 def _contested(key: str, direct: Sequence[Plugin], entries: Sequence[Advertised]) -> Missing:

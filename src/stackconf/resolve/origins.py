@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import frozen
 from pydantic import BaseModel
 
-from stackconf.fields import ClassPlan, Labels, class_default, labels_at, plan_of
+from stackconf.fields import ClassPlan, Labels, class_default, labels_at
 from stackconf.redact import REDACTED, redact_free
 from stackconf.resolve.layers import Data, Path, canonical, dotted, leaves, merge, value_at
 from stackconf.resolve.references import is_reference
@@ -54,7 +54,7 @@ class Origins:
         assert resolved.owned is not None  # noqa: S101 (and it has an owner)
         self._resolved, self._stack = resolved, stack
         self._config, self._owned = resolved.config, resolved.owned
-        self._plan = plan_of(resolved.owned.config_class)
+        self._plan = resolved.owned.plan
         self.shown = SHOWN.render(resolved.config)
         """The effective configuration as people see it."""
         self._reasons = computed_reasons(resolved.config)

@@ -33,8 +33,9 @@ class Renderer:
     url: Callable[[str], object] = redact_text
     users_only: bool = False
 
-    def render(self, config: BaseModel) -> dict[str, Any]:
-        """The config as a mapping by field name, JSON types only.
+    def render(self, config: BaseModel, plan: ClassPlan | None = None) -> dict[str, Any]:
+        """The config as a mapping by field name, JSON types only; `plan` where the class's own is not
+        the one that counts.
 
         >>> from stackconf.fields import user_field
         >>> class Config(BaseModel):
@@ -45,7 +46,7 @@ class Renderer:
         >>> Renderer(users_only=True).render(Config())
         {'url': 'http://me:********@localhost'}
         """
-        return self._model(config, plan_of(type(config)), seen=not self.users_only)
+        return self._model(config, plan or plan_of(type(config)), seen=not self.users_only)
 
     def _model(
         self, config: BaseModel, plan: ClassPlan, *, seen: bool, hidden: bool = False
@@ -66,7 +67,7 @@ class Renderer:
     def _labelled_inside(self, value: Any, field: FieldPlan) -> dict[str, Any]:
         """The visible part of a field that is not itself visible; lists have none."""
         if isinstance(value, BaseModel) and not isinstance(value, RootModel):
-            return self._model(value, plan_of(type(value)), seen=False, hidden=field.secret)
+            return self._model(value, _plan_in(field, value), seen=False, hidden=field.secret)
         if isinstance(value, Mapping) and field.item is not None:
             inside = {str(key): self._labelled_inside(inner, field.item) for key, inner in value.items()}
             return {key: inner for key, inner in inside.items() if inner}
@@ -78,7 +79,7 @@ class Renderer:
         if value is None or isinstance(value, bool):
             return value
         if isinstance(value, BaseModel):
-            return self._model(value, plan_of(type(value)), seen=True, hidden=hidden)
+            return self._model(value, _plan_in(field, value), seen=True, hidden=hidden)
         if isinstance(value, Mapping):
             return self._mapping(value, field, hidden=hidden)
         if isinstance(value, (list, tuple, set, frozenset)):
@@ -114,6 +115,13 @@ class Renderer:
         if hidden and plain not in {"", None} and not isinstance(plain, bool):
             return self.secret(str(plain))
         return self.url(plain) if isinstance(plain, str) else plain
+
+
+def _plan_in(field: FieldPlan | None, value: BaseModel) -> ClassPlan:
+    """The plan of a nested object: the field's own of that class, which may be labelled apart."""
+    models = field.models if field is not None else ()
+    exact = next((each for each in models if each.config_class is type(value)), None)
+    return exact or plan_of(type(value))
 
 
 def secrets_in(config: BaseModel | None) -> frozenset[str]:

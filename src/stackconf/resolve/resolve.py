@@ -13,7 +13,6 @@ from attrs import define, field, frozen
 from pydantic import ValidationError
 
 from stackconf.errors import HookError, PluginLoadError
-from stackconf.fields import ClassPlan, plan_of
 from stackconf.redact import described, retold
 from stackconf.registry.hooks import is_users_interrupt
 from stackconf.registry.registry import Missing, Owned
@@ -36,6 +35,7 @@ from stackconf.types import Because, Issue
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from stackconf.fields import ClassPlan
     from stackconf.hardware.facts import Hardware
     from stackconf.registry.registry import Registry
     from stackconf.resolve.references import Opener
@@ -89,7 +89,7 @@ class Resolved:
     @property
     def plan(self) -> ClassPlan | None:
         """The plan of the config class, where the type is known."""
-        return plan_of(self.owned.config_class) if self.owned else None
+        return self.owned.plan if self.owned else None
 
     @property
     def merged(self) -> Data:
@@ -120,7 +120,7 @@ def resolve_provider(
     owned = registry.find(provider.api, provider.provider_type)
     if not isinstance(owned, Owned):
         return Resolved(provider, entry, issues=(_no_owner(provider, owned, entry, stack),))
-    plan = plan_of(owned.config_class)
+    plan = owned.plan
     issues: list[Issue] = []
     unknown: Unknown = []
     defaults, hardware_values = _hardware_layer(provider, owned, hardware, plan, issues)

@@ -108,11 +108,13 @@ SETTINGS: Final[Mapping[str, tuple[object, ...]]] = MappingProxyType(
         "unknown_types": ("error", "skip"),
         "keep_revisions": ("all",),
         "placement": (),
+        "runtime": (),
+        "policy": (),
     }
 )
 """The settings of the `stackconf:` section and the values each may have; none: any text.
 
-`placement` has a form of its own, see `stackfile/placement.py`."""
+`placement` has a form of its own, see `stackfile/placement.py`; `policy` is the runtime's."""
 
 COUNTS: Final = frozenset({"keep_revisions"})
 """The settings that may be a whole number from 1 besides."""
@@ -234,7 +236,8 @@ class StackFile:
 
 
 def load(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None) -> StackFile:
-    """Read a stack file. `environ` is the process's environment unless given.
+    """Read a stack file. `environ` is the process's environment unless given. The grammar of its
+    references follows from their form.
 
     Raises `InvalidConfig` when nothing can be loaded; whatever else is wrong is in `issues`.
     """
@@ -251,20 +254,26 @@ def loads(text: bytes | str, name: str, environ: Mapping[str, str] | None = None
     return from_document(parse(text, name=name), environ)
 
 
-def from_document(document: Document, environ: Mapping[str, str] | None = None) -> StackFile:
-    """The stack that a parsed file describes. Raises `InvalidConfig` if it describes none."""
-    reader = _Reader(document, os.environ if environ is None else environ)
+def from_document(
+    document: Document, environ: Mapping[str, str] | None = None, grammar: Grammar | None = None
+) -> StackFile:
+    """The stack that a parsed file describes, its references read in one grammar where that is known.
+
+    Raises `InvalidConfig` if it describes none.
+    """
+    reader = _Reader(document, os.environ if environ is None else environ, grammar)
     return reader.run()
 
 
 class _Reader:
     """Goes through one document once, gathering providers and issues."""
 
-    def __init__(self, document: Document, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, document: Document, environ: Mapping[str, str], grammar: Grammar | None = None
+    ) -> None:
         self.document = document
         self.environ = environ
-        form = detect(document.references)
-        self.grammar: Grammar = "old" if form == "old" else "new"
+        self.grammar = grammar or ("old" if detect(document.references) == "old" else "new")
         self.issues: list[Issue] = [self._addressed(issue) for issue in document.issues]
         self.names: set[str] = set()
         self.base = 0
@@ -442,8 +451,8 @@ class _Reader:
                     key=True,
                 )
                 continue
-            if name == "placement":
-                settings[name] = self._placement(value)
+            if name in {"placement", "policy"}:
+                settings[name] = self._placement(value) if name == "placement" else self._policy(value)
                 continue
             wanted = SETTINGS[name]
             expanded = self._text(value, path) if isinstance(value, str) else value
@@ -459,10 +468,20 @@ class _Reader:
             ):
                 settings[name] = expanded
             else:
-                choice = " or ".join(f"`{str(allowed).lower()}`" for allowed in wanted) or "a path"
+                choice = " or ".join(f"`{str(allowed).lower()}`" for allowed in wanted)
+                choice = choice or ("a runtime's name" if name == "runtime" else "a path")
                 choice += " or a whole number from 1" if name in COUNTS else ""
                 self._report(f"`{name}` must be {choice}", path, code="bad-setting")
         return settings
+
+    def _policy(self, value: Any) -> Mapping[str, Any]:
+        """What the operator says about the user fields of types; the runtime that has them reads it."""
+        if isinstance(value, dict):
+            return value
+        message = f"`policy` must map types to what users may set, and is {_kind(value)}"
+        hint = "write `policy: {inference/remote::ollama: {allow: [base_url]}}`"
+        self._report(message, (SECTION, "policy"), code="bad-policy", hint=hint)
+        return _NOTHING
 
     def _placement(self, value: Any) -> Mapping[str, Placement]:
         from stackconf.stackfile.placement import read_placement
