@@ -25,6 +25,22 @@ def packed(value: object) -> Any:
     return value if value is None or isinstance(value, (str, int, float)) else str(value)
 
 
+def spelled(value: object) -> Any:
+    """A value as JSON types in a document that others read too: infinity and NaN as words, which a
+    field for numbers takes.
+
+    >>> spelled({"limit": float("inf"), 8: (1, 2)})
+    {'limit': 'inf', '8': [1, 2]}
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): spelled(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [spelled(inner) for inner in value]
+    return value if value is None or isinstance(value, (str, int, float)) else str(value)
+
+
 def unpacked(value: Any) -> Any:
     """What `packed` was given. Raises `ValueError` for what it never makes.
 

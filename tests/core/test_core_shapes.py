@@ -15,17 +15,18 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import attrs
 import pytest
 from attrs import evolve, frozen
-from core_kit import Owner, one, open_stack, overlay
+from core_kit import Owner, one, open_stack, overlay, registry_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, SecretStr
 
 import stackconf.shapes
-from stackconf import StackconfError, StalePlan, errors, simulate, user_field
+from stackconf import ProviderType, StackconfError, StalePlan, errors, simulate, user_field
 from stackconf.apply import Progress, Report
 from stackconf.comparison import Comparison, Row
 from stackconf.configurations import Configurations, Listed, Registered
 from stackconf.conflicts import ABSENT, FieldConflict, FieldDiff
+from stackconf.described import DescribedType, ListedProvider, ListedType, described, listed_types
 from stackconf.drift import Drift
 from stackconf.export.export import Exported
 from stackconf.hardware.facts import Hardware
@@ -73,6 +74,14 @@ from stackconf.shapes.reading import Misshapen
 from stackconf.shapes.reports import event_data, event_from, report_data, report_from
 from stackconf.shapes.status import status_data, status_from
 from stackconf.shapes.stores import recovered_data, recovered_from
+from stackconf.shapes.types import (
+    listed_provider_data,
+    listed_provider_from,
+    listed_type_data,
+    listed_type_from,
+    type_data,
+    type_from,
+)
 from stackconf.stack import Stack
 from stackconf.status import StackStatus
 from stackconf.store.base import (
@@ -123,6 +132,9 @@ SHAPES = [
     Shape(Share, share_data, share_from),
     Shape(Hardware, hardware_data, hardware_from),
     Shape(Recovered, recovered_data, recovered_from),
+    Shape(ListedProvider, listed_provider_data, listed_provider_from),
+    Shape(ListedType, listed_type_data, listed_type_from),
+    Shape(DescribedType, type_data, type_from),
 ]
 EACH = pytest.mark.parametrize("shape", SHAPES, ids=str)
 
@@ -147,7 +159,17 @@ MACHINES = st.sampled_from([simulate(each) for each in ("l4:2", "h100-80gb-sxm:1
 def known_names() -> dict[str, Any]:
     """Every class and alias of the package by its name, for annotations that name what is not imported."""
     found: dict[str, Any] = {}
-    for module in ("types", "plan", "apply", "status", "history", "conflicts", "drift", "comparison"):
+    for module in (
+        "types",
+        "described",
+        "plan",
+        "apply",
+        "status",
+        "history",
+        "conflicts",
+        "drift",
+        "comparison",
+    ):
         found |= vars(importlib.import_module(f"stackconf.{module}"))
     for module in ("store.base", "store.lastgood", "export.export", "hardware.facts", "hardware.shares"):
         found |= vars(importlib.import_module(f"stackconf.{module}"))
@@ -247,6 +269,7 @@ SPECIAL: dict[Any, Callable[[], st.SearchStrategy[Any]]] = {
     Row: lambda: built(Row, origins=st.lists(st.none() | origins(), min_size=1, max_size=2).map(tuple)),
     Plan: lambda: built(Plan, hardware=MACHINES | st.none()),
     Registered: lambda: built(Registered, kept=says(), planning=plans().map(lambda plan: lambda: plan)),
+    DescribedType: lambda: built(DescribedType, json_schema=st.none() | CONFIGS),
     Share: lambda: built(
         Share,
         units=st.dictionaries(st.tuples(st.integers(0, 9), st.none() | st.integers(0, 9)), st.floats(0, 1)),
@@ -633,3 +656,98 @@ def test_an_attempt_that_was_cut_off_keeps_all_but_its_secrets(tmp_path):
         again = applied_from(sent(applied_data(applied)))
         assert again.unknown == applied.unknown == ("inference/acme",)
         assert is_unknown(again.providers["inference/acme"])
+
+
+# Types
+
+
+class Inner(BaseModel):
+    pin: str = user_field("inner-" + SECRET, secret=True)
+    api_key: str = "named-" + SECRET
+
+
+class Kinds(BaseModel):
+    url: str = user_field(f"http://me:{SECRET}@host", update="reload", description="Where it is.")
+    token: SecretStr = SecretStr(SECRET)
+    pin: str = user_field("labelled-" + SECRET, secret=True)
+    inner: Inner = Inner()
+    inners: list[Inner] = [Inner()]
+    by_name: dict[str, Inner] = {"a": Inner()}
+    free: dict[str, Any] = {"password": SECRET, "list": [{"secret": SECRET}]}
+    limit: float = math.inf
+    call: Callable[[], int] | None = None
+    port: int = user_field(80, update="in_place", ge=1, le=99)
+    wanted: int
+
+
+def test_a_type_is_described_with_its_schema_and_without_its_secrets():
+    registry = registry_of(Owner(Kinds))
+    assert listed_types(registry) == (ListedType("inference/remote::acme", "enabled", "Owner"),)
+    found = described(registry, "inference/remote::acme")
+    data = sent(type_data(found))
+    assert SECRET not in json.dumps(data)
+    assert type_from(data) == found
+    fields = {each.path: each for each in found.fields}
+    assert fields["port"].user_field
+    assert (fields["port"].update, fields["port"].default, fields["port"].type) == (
+        "in_place",
+        80,
+        "int 1..99",
+    )
+    assert (fields["wanted"].required, fields["wanted"].default) == (True, None)
+    assert fields["pin"].secret
+    assert fields["inners"].default == [{"pin": "********", "api_key": "********"}]
+    schema = data["json_schema"]
+    assert schema["required"] == ["wanted"]
+    assert schema["properties"]["port"] == {
+        "default": 80,
+        "maximum": 99,
+        "minimum": 1,
+        "title": "Port",
+        "type": "integer",
+        "update": "in_place",
+        "user_field": True,
+    }
+    assert schema["properties"]["url"]["default"] == "http://me:********@host"
+    assert schema["properties"]["pin"]["default"] == "********"
+    assert schema["$defs"]["Inner"]["properties"]["pin"]["default"] == "********"
+
+
+def test_user_fields_of_a_class_that_somebody_else_wrote_are_marked_too():
+    class Theirs(BaseModel):
+        host: str = user_field("here")
+        port: int = 80
+        above: Theirs | None = None
+
+    class Runtime:
+        provides = (ProviderType("inference", "remote::acme", Theirs, user_fields={"port": "reload"}),)
+
+    found = described(registry_of(Runtime()), "inference/remote::acme")
+    assert {each.path: each.user_field for each in found.fields if "." not in each.path} == {
+        "host": False,
+        "port": True,
+        "above": False,
+    }
+    schema = found.json_schema
+    assert schema is not None
+    marked = {key: each.get("user_field") for key, each in schema["$defs"]["Theirs"]["properties"].items()}
+    assert marked == {"host": None, "port": True, "above": None}
+    assert schema["$defs"]["Theirs"]["properties"]["port"]["update"] == "reload"
+
+
+def test_a_class_without_a_schema_says_why():
+    class Odd(BaseModel):
+        @classmethod
+        def __get_pydantic_json_schema__(cls, *_: Any) -> Any:
+            raise RuntimeError("no schema today")
+
+    found = described(registry_of(Owner(Odd)), "inference/remote::acme")
+    assert found.json_schema is None
+    assert found.schema_problem == "pydantic makes no schema of it: raised RuntimeError: no schema today"
+    assert type_from(sent(type_data(found))) == found
+
+
+@pytest.mark.parametrize("key", ["inference/remote::none", "nothing", ""])
+def test_a_type_that_is_not_there(key):
+    with pytest.raises(errors.UnknownName, match=r"type|provides"):
+        described(registry_of(Owner(Engine)), key)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -22,17 +21,12 @@ from stackconf.cli.output import (
     show_issues,
     value_text,
 )
-from stackconf.cli.typenames import type_text
 from stackconf.cli.waiting import waiting
-from stackconf.errors import PluginLoadError, UnknownName
+from stackconf.errors import UnknownName
 
 if TYPE_CHECKING:
-    from stackconf.fields import ClassPlan, FieldPlan
-    from stackconf.registry.registry import Owned, Registry
-    from stackconf.resolve.resolve import Resolved
-    from stackconf.stack import Stack
-
-_DEPTH = 6
+    from stackconf.described import DescribedField, DescribedType, ListedProvider
+    from stackconf.registry.registry import Registry
 
 
 @click.group("providers", cls=Group)
@@ -58,19 +52,23 @@ def list_(settings: Settings, *, types: bool) -> int:
             err(settings).note("hint", "no stack file here, so these are the installed types")
         return _list_types(settings)
     on = one_machine(settings)
+    from stackconf.described import listed_providers
+
     with opened(settings, on=on) as stack, waiting(settings, "resolving"):
-        rows = list(_rows(stack))
+        rows = listed_providers(stack.resolution.providers, stack.file, stack.store.status())
         issues = stack.issues
     if settings.json:
         from stackconf.shapes.issues import issues_data
+        from stackconf.shapes.types import listed_provider_data
 
         machine = {"hardware": on.data()} if on else {}
-        emit_json({"providers": rows, "issues": issues_data(issues), **machine})
+        found = [listed_provider_data(row) for row in rows]
+        emit_json({"providers": found, "issues": issues_data(issues), **machine})
     else:
         if on:
             out(settings).line(f"hardware: {on}", "dim")
         head = ("provider", "type", "state", "last apply", "plugin")
-        table = [(row["provider"], row["provider_type"], *_cells(row)) for row in rows]
+        table = [(row.provider, row.provider_type, *_cells(row)) for row in rows]
         out(settings).table(head, table)
     return int(show_issues(settings, issues))
 
@@ -85,71 +83,39 @@ def show(settings: Settings, name: str) -> None:
     PROVIDER_OR_TYPE is a provider of the stack (`inference/ollama`, `ollama`) or an installed type
     (`inference/remote::ollama`, `remote::ollama`). With -v also the fields of nested mappings.
     """
+    from stackconf.described import described
+
     registry = open_hosted(settings)
     try:
-        owned = _owner(registry, _type_key(name, settings, registry))
-        fields = list(_fields(owned))
+        kind = described(registry, _type_key(name, settings, registry))
     finally:
         warn_of_plugins(settings, registry)
     if settings.json:
-        emit_json({**_type_data(owned), "fields": fields})
+        from stackconf.shapes.types import type_data
+
+        emit_json(type_data(kind))
     else:
-        _show_type(out(settings), owned, fields, nested=settings.verbose)
+        _show_type(out(settings), kind, nested=settings.verbose)
 
 
 def _list_types(settings: Settings) -> int:
+    from stackconf.described import listed_types
+
     registry = open_hosted(settings)
-    installed = [] if registry.runtime_name else registry.advertised()
-    plugins = {entry.name: entry for entry in installed if entry.group == "stackconf.providers"}
-    rows = []
-    for key in sorted({*plugins, *registry.type_keys()}):
-        entry = plugins.get(key)
-        plugin = (
-            f"{entry.distribution} {entry.version}".strip()
-            if entry
-            else _owner(registry, key).hooks.owner.label
-        )
-        rows.append((key, "enabled" if entry is None or entry.enabled else "disabled", plugin))
+    found = listed_types(registry)
     if settings.json:
-        emit_json({"types": [dict(zip(("type", "state", "plugin"), row, strict=True)) for row in rows]})
+        from stackconf.shapes.types import listed_type_data
+
+        emit_json({"types": [listed_type_data(each) for each in found]})
     else:
+        rows = [(each.type, each.state, each.plugin) for each in found]
         out(settings).table(("type", "state", "plugin"), rows)
     warn_of_plugins(settings, registry)
     return 0
 
 
-def _rows(stack: Stack) -> Iterator[dict[str, Any]]:
-    status = stack.store.status()
-    for key, resolved in stack.resolution.providers.items():
-        last = status.get(key)
-        yield {
-            "provider": key,
-            "provider_type": resolved.provider.provider_type,
-            "state": _state(resolved),
-            "last_apply": last.state if last else None,
-            "plugin": resolved.owned.hooks.owner.label if resolved.owned else None,
-        }
-    for entry in stack.file.disabled:
-        yield {
-            "provider": entry.key,
-            "provider_type": entry.provider_type,
-            "state": "disabled",
-            "last_apply": None,
-            "plugin": None,
-        }
-
-
-def _state(resolved: Resolved) -> str:
-    if resolved.valid:
-        return "valid"
-    unknown = [issue for issue in resolved.issues if issue.code == "unknown-type"]
-    if unknown and all(issue.level != "error" for issue in resolved.issues):
-        return "not managed"
-    return "invalid"
-
-
-def _cells(row: dict[str, Any]) -> tuple[str, str, str]:
-    return (row["state"], (row["last_apply"] or NOTHING).replace("_", " "), row["plugin"] or NOTHING)
+def _cells(row: ListedProvider) -> tuple[str, str, str]:
+    return (row.state, (row.last_apply or NOTHING).replace("_", " "), row.plugin or NOTHING)
 
 
 def _type_key(name: str, settings: Settings, registry: Registry) -> str:
@@ -184,94 +150,20 @@ def _providers_called(name: str, settings: Settings) -> list[str]:
     ]
 
 
-def _owner(registry: Registry, key: str) -> Owned:
-    from stackconf.registry.registry import Owned
-
-    found = registry.find(*key.split("/", 1))
-    if isinstance(found, Owned):
-        return found
-    if isinstance(found, PluginLoadError):
-        raise found
-    raise UnknownName(f"{found.message}; {found.hint}" if found.hint else found.message)
-
-
-def _fields(owned: Owned) -> Iterable[dict[str, Any]]:
-    return _of_class(owned.plan, "", inherited=False, above="restart", depth=0)
-
-
-def _of_class(
-    plan: ClassPlan, prefix: str, *, inherited: bool, above: str, depth: int
-) -> Iterator[dict[str, Any]]:
-    for name, each in plan.fields.items():
-        info = plan.config_class.model_fields[name]
-        user = inherited if each.user is None else each.user
-        update = each.update or above
-        path = f"{prefix}{name}"
-        yield {
-            "path": path,
-            "type": type_text(info.annotation, info.metadata),
-            "required": each.required,
-            "default": None if each.required else _default(plan, name, each),
-            "user_field": user,
-            "update": update,
-            "secret": each.secret,
-            "description": " ".join(each.description.split()),
-            "aliases": plan.aliases_of(name)[1:],
-        }
-        if each.kind == "model" and depth < _DEPTH:
-            for model in each.models:
-                tag = _tag(each, model)
-                yield from _of_class(model, f"{path}{tag}.", inherited=user, above=update, depth=depth + 1)
-
-
-def _tag(field: FieldPlan, model: ClassPlan) -> str:
-    """What tells this member of a union from the others."""
-    if len(field.models) == 1:
-        return ""
-    values = [str(value) for name in sorted(field.tags) for value in model.tag_values.get(name, ())]
-    return f"[{'|'.join(sorted(values)) or model.config_class.__name__}]"
-
-
-def _default(plan: ClassPlan, name: str, field: FieldPlan) -> Any:
-    from pydantic_core import to_jsonable_python
-
-    from stackconf.redact import REDACTED, redact_free
-
-    info = plan.config_class.model_fields[name]
-    if info.default_factory_takes_validated_data:
-        return None
-    default = info.get_default(call_default_factory=True)
-    if field.secret and default not in (None, ""):
-        return REDACTED
-    return redact_free(to_jsonable_python(default, fallback=str, inf_nan_mode="strings"), name)
-
-
-def _type_data(owned: Owned) -> dict[str, Any]:
-    kind = owned.kind
-    return {
-        "type": kind.key,
-        "description": kind.description,
-        "plugin": owned.hooks.owner.label,
-        "config_class": f"{owned.config_class.__module__}.{owned.config_class.__qualname__}",
-        "api_dependencies": list(kind.api_dependencies),
-    }
-
-
-def _show_type(screen: Screen, owned: Owned, fields: Sequence[dict[str, Any]], *, nested: bool) -> None:
-    data = _type_data(owned)
-    screen.line(str(data["type"]), "bold")
+def _show_type(screen: Screen, kind: DescribedType, *, nested: bool) -> None:
+    screen.line(kind.type, "bold")
     for label, text in (
-        ("description", data["description"]),
-        ("plugin", data["plugin"]),
-        ("config class", data["config_class"]),
-        ("applied after", ", ".join(data["api_dependencies"])),
+        ("description", kind.description),
+        ("plugin", kind.plugin),
+        ("config class", kind.config_class),
+        ("applied after", ", ".join(kind.api_dependencies)),
     ):
         if text:
-            screen.paragraph(str(text), indent=f"  {label:15}", hang=" " * 17)
+            screen.paragraph(text, indent=f"  {label:15}", hang=" " * 17)
     for user, title in ((True, "Fields that users may set"), (False, "Other fields")):
-        chosen = [field for field in fields if field["user_field"] == user]
-        hidden = 0 if nested or user else sum("." in field["path"] for field in chosen)
-        chosen = [field for field in chosen if not hidden or "." not in field["path"]]
+        chosen = [field for field in kind.fields if field.user_field == user]
+        hidden = 0 if nested or user else sum("." in field.path for field in chosen)
+        chosen = [field for field in chosen if not hidden or "." not in field.path]
         if chosen:
             screen.line()
             screen.line(title, "bold")
@@ -281,14 +173,14 @@ def _show_type(screen: Screen, owned: Owned, fields: Sequence[dict[str, Any]], *
             screen.line(f"  and {plural(hidden, 'nested field')}; -v shows them", "dim")
 
 
-def _field_row(field: dict[str, Any]) -> tuple[str, ...]:
-    secret = "Secret. " if field["secret"] else ""
-    also = f" (also {', '.join(field['aliases'])})" if field["aliases"] else ""
-    default = "required" if field["required"] else value_text(field["default"])
+def _field_row(field: DescribedField) -> tuple[str, ...]:
+    secret = "Secret. " if field.secret else ""
+    also = f" (also {', '.join(field.aliases)})" if field.aliases else ""
+    default = "required" if field.required else value_text(field.default)
     return (
-        f"{field['path']}{also}",
-        field["type"],
+        f"{field.path}{also}",
+        field.type,
         default,
-        COSTS[field["update"]],
-        f"{secret}{field['description']}",
+        COSTS[field.update],
+        f"{secret}{field.description}",
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
+from stackconf.packing import spelled
 from stackconf.shapes.configurations import says_from
 from stackconf.shapes.providers import provider_data, provider_from
 from stackconf.shapes.reading import Given, Misshapen, choice
@@ -26,7 +27,7 @@ def applied_data(applied: LastGood) -> dict[str, Any]:
     ran at all when that was last known.
     """
     return {
-        **applied.configuration(),
+        **spelled(applied.configuration()),
         "applied": {key: _record_data(record) for key, record in applied.providers.items()},
         "head": applied.head,
         "attempt": applied.attempt,

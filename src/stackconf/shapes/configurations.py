@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from stackconf.packing import spelled
 from stackconf.shapes.issues import issue_from, issues_data
 from stackconf.shapes.plans import plan_data, plan_from
 from stackconf.shapes.reading import Given, text, tuple_of, whole
@@ -47,7 +48,7 @@ def says_data(providers: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str,
     """What a configuration says of each provider."""
     from stackconf.resolve.references import shown
 
-    return cast("dict[str, Any]", shown(providers))
+    return cast("dict[str, Any]", spelled(shown(providers)))
 
 
 def says_from(data: object) -> dict[str, list[dict[str, Any]]]:

@@ -14,6 +14,7 @@ Read: TypeAlias = Callable[[object], T]
 
 _LONGEST = 20
 """Longer text is not repeated: it might be a secret in the wrong place."""
+_LONGEST_LINE = 250
 
 
 class Misshapen(StackconfError):
@@ -27,7 +28,7 @@ class Misshapen(StackconfError):
         self.problem = problem
         self.where = where
         place = f"{where}: " if where else ""
-        super().__init__(f"what was sent cannot be read: {place}{problem}")
+        super().__init__(_line(f"what was sent cannot be read: {place}{problem}"))
 
     def below(self, where: str) -> Self:
         """The same, seen from further up."""
@@ -175,6 +176,12 @@ def tuple_of(read: Read[T]) -> Read[tuple[T, ...]]:
             raise error.below(f"[{index}]") from None
 
     return read_all
+
+
+def _line(text: str) -> str:
+    """As one line that can be printed, whatever keys were sent."""
+    short = text if len(text) <= _LONGEST_LINE else f"{text[:_LONGEST_LINE]}..."
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in short)
 
 
 def _expected(what: str, data: object) -> Misshapen:
