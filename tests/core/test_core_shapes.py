@@ -445,6 +445,7 @@ def test_a_class_that_is_not_in_the_tree_is_told_as_the_nearest_above_it():
     [
         ({"type": "/problems/of-tomorrow", "detail": "too late"}, "too late"),
         ({"type": "about:blank", "title": "Bad Gateway", "status": 502}, "Bad Gateway"),
+        ({"type": "about:blank", "title": "Not Found", "detail": ""}, "Not Found"),
         ({"detail": "Not Found"}, "Not Found"),
     ],
 )
@@ -548,6 +549,8 @@ def test_a_value_that_is_nested_too_deeply_is_refused():
     data = origin_data(Origin("a", "class", 1, "here"))
     with pytest.raises(Misshapen, match="value: is nested too deeply"):
         origin_from({**data, "value": deep})
+    with pytest.raises(Misshapen, match="is nested too deeply"):
+        hardware_from({**hardware_data(simulate("l4")), "cpu": {"model": deep}})
 
 
 # A real stack

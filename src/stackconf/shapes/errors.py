@@ -35,7 +35,7 @@ from stackconf.errors import (
     UnknownName,
 )
 from stackconf.shapes.issues import issue_from, issues_data
-from stackconf.shapes.reading import Given, Misshapen, text
+from stackconf.shapes.reading import Given, Misshapen
 
 if TYPE_CHECKING:
     from stackconf.apply import Report
@@ -96,13 +96,11 @@ def error_from(data: object) -> StackconfError:
     problem details from someone else (a proxy), it is a `StackconfError` with the detail.
     """
     given = Given(data)
-    detail = given.maybe("detail", text)
-    if detail is None:
-        detail = given.text("title")
+    detail = given.text("detail") if given.data.get("title") is None else given.some_text("detail")
     name = given.some_text("type").rpartition("/")[2]
     problem = next((each for each in PROBLEMS.values() if each.name == name), None)
     if problem is None:
-        return StackconfError(detail)
+        return StackconfError(detail or given.some_text("title"))
     try:
         error = problem.build(given, detail)
     except Misshapen as wrong:

@@ -31,6 +31,8 @@ def hardware_from(data: object) -> Hardware:
         return from_dict(Given(data).data, strict=False)
     except InvalidConfig as error:
         raise Misshapen(str(error).removeprefix("hardware: ")) from None
+    except RecursionError:
+        raise Misshapen("is nested too deeply") from None
 
 
 def share_data(share: Share) -> dict[str, Any]:
