@@ -101,6 +101,7 @@ class Conflict(StoreError):
 
     `conflicts` are the fields that changed since (`FieldConflict`), `since` the revisions that did
     it, oldest first (`RevisionSummary`). A rollback is not `mergeable`: it is that revision or none.
+    `problem` is what its line says after the two numbers; "" for "read it and try again".
     """
 
     def __init__(
@@ -145,7 +146,7 @@ class StoreDamaged(StoreError):
 
 
 class RevisionLost(StoreError):
-    """The revision existed, and what it held was lost when the store was damaged."""
+    """The revision existed, and what it held was lost when the store was damaged; `why` says how."""
 
     def __init__(self, revision: int, why: str) -> None:
         self.revision = revision
