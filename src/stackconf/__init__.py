@@ -11,7 +11,10 @@ from stackconf._version import __version__
 
 if TYPE_CHECKING:
     from stackconf.apply import Progress, Report
+    from stackconf.client.async_client import AsyncClient
+    from stackconf.client.client import Client
     from stackconf.errors import (
+        AccessDenied,
         ApplyBusy,
         ApplyError,
         Conflict,
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
         StoreDamaged,
         StoreError,
         UnknownName,
+        Unreachable,
     )
     from stackconf.fields import user_field
     from stackconf.hardware.facts import (
@@ -60,11 +64,14 @@ if TYPE_CHECKING:
 
 _HOME = {
     "API_VERSION": "hookspecs",
+    "AccessDenied": "errors",
     "Accelerator": "hardware.facts",
     "Applied": "types",
     "ApplyBusy": "errors",
     "ApplyError": "errors",
+    "AsyncClient": "client.async_client",
     "Because": "types",
+    "Client": "client.client",
     "Conflict": "errors",
     "Cpu": "hardware.facts",
     "Figure": "hardware.facts",
@@ -106,6 +113,7 @@ _HOME = {
     "Swap": "holder",
     "Throughput": "hardware.facts",
     "UnknownName": "errors",
+    "Unreachable": "errors",
     "Visibility": "hardware.facts",
     "because": "types",
     "compute_threads": "hardware.sizing",
@@ -120,10 +128,13 @@ _HOME = {
 __all__ = [
     "API_VERSION",
     "Accelerator",
+    "AccessDenied",
     "Applied",
     "ApplyBusy",
     "ApplyError",
+    "AsyncClient",
     "Because",
+    "Client",
     "Conflict",
     "Cpu",
     "Figure",
@@ -165,6 +176,7 @@ __all__ = [
     "Swap",
     "Throughput",
     "UnknownName",
+    "Unreachable",
     "Visibility",
     "__version__",
     "because",

@@ -13,6 +13,8 @@ StackconfError
  ├─ StalePlan          the world moved since the plan was made
  ├─ SecretError        a secret cannot be sealed or opened here
  ├─ Sealed             the stack's file is its only truth; registering is refused
+ ├─ Unreachable        the server cannot be reached, or is no stackconf server
+ ├─ AccessDenied       the server wants a token, or one that may do more
  └─ ApplyError         an apply failed and was rolled back; carries the report
 
 A person's mistake always ends in one of these, never in a bare `KeyError` or a traceback.
@@ -177,6 +179,14 @@ class SecretError(StackconfError):
 
 class Sealed(StackconfError):
     """The stack file is the only truth; registering is refused."""
+
+
+class Unreachable(StackconfError):
+    """The server cannot be reached, or what answers there is no stackconf server."""
+
+
+class AccessDenied(StackconfError):
+    """The server wants a token, or one that may do more."""
 
 
 class ApplyError(StackconfError):

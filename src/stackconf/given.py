@@ -91,7 +91,7 @@ def _parsed(source: object, name: str) -> tuple[Any, Document | None]:
     if not isinstance(source, (str, bytes, os.PathLike)):
         kind = type(source).__name__
         raise InvalidConfig.of([Issue(f"a configuration is a mapping, a text or a path, not {kind}")])
-    if isinstance(source, os.PathLike) or (isinstance(source, str) and _is_path(source)):
+    if isinstance(source, os.PathLike) or (isinstance(source, str) and is_path(source)):
         document = read(Path(source))
     else:
         document = parse(source.encode() if isinstance(source, str) else source, name=f"<{name}>")
@@ -100,7 +100,8 @@ def _parsed(source: object, name: str) -> tuple[Any, Document | None]:
     return document.data, document
 
 
-def _is_path(text: str) -> bool:
+def is_path(text: str) -> bool:
+    """Whether a text is the name of a file rather than a configuration."""
     if not text.strip() or "\n" in text or text.lstrip()[:1] in {"{", "["}:
         return False
     if text.endswith(_PATH_SUFFIXES):

@@ -344,6 +344,13 @@ class Manager:
         other.opener = self.opener
         return other
 
+    def beside(self) -> Manager:
+        """The same stack, plugins and machine once more, for another thread."""
+        other = Manager(self.stack, self.registry, hardware=self._look, skip_unknown=self._skip_unknown)
+        other._hardware, other._looked_at = self.hardware, self._looked_at
+        other.opener = self.opener
+        return other
+
     def provider(self, key: str) -> Provider | None:
         """The stack's provider of that key, or `None`."""
         entry = self._entries.get(key)
@@ -518,6 +525,20 @@ class Manager:
             return self._attempts.carry_out(
                 now, store, view, actor=actor, require_healthy=require_healthy, observer=observer
             )
+
+    def begin_hosting(self, store: Store) -> None:
+        """Forget what providers that live in the process ran with: in this one they do not run yet."""
+        ended = [
+            key
+            for key, record in store.applied().items()
+            if self._lives_in_process(record.provider) and not is_unknown(record)
+        ]
+        if ended:
+            store.ended(ended)
+
+    def _lives_in_process(self, provider: Provider) -> bool:
+        owned = self.registry.find(provider.api, provider.provider_type)
+        return isinstance(owned, Owned) and owned.kind.in_process
 
     def pending(self, store: Store) -> tuple[str, ...]:
         """The providers that could not be reached when the newest revision was applied."""

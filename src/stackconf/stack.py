@@ -123,6 +123,12 @@ class Stack:
         """Close the store."""
         self.store.close()
 
+    def beside(self) -> Stack:
+        """The same stack once more, on the same store, for another thread. It is not to be closed."""
+        other = Stack(self.manager.beside(), self.store)
+        other._environ = self._environ
+        return other
+
     @property
     def file(self) -> StackFile:
         """The stack file as it was read."""
@@ -182,7 +188,7 @@ class Stack:
             raise InvalidConfig("the plan was not written: the configuration has errors", plan.issues)
         at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         store = self.store.identity()
-        write_plan(path, PlanFile(plan, self._name, store, at, actor or current_actor()))
+        write_plan(path, PlanFile(plan, self.name, store, at, actor or current_actor()))
         return plan
 
     def read_plan(self, path: str | os.PathLike[str]) -> Plan:
@@ -194,10 +200,10 @@ class Stack:
 
         file = read_plan(path)
         name = os.fsdecode(path)
-        if file.stack != self._name:
-            raise InvalidConfig(f"{name} is a plan for {file.stack}, not for {self._name}")
+        if file.stack != self.name:
+            raise InvalidConfig(f"{name} is a plan for {file.stack}, not for {self.name}")
         if file.store != self.store.identity():
-            problem = f"{name} is a plan for another {self._name}, which has another store than this one"
+            problem = f"{name} is a plan for another {self.name}, which has another store than this one"
             raise InvalidConfig(f"{problem}; plan again with this one")
         return file.plan
 
@@ -206,7 +212,8 @@ class Stack:
         return keyring(Path(self.file.name).parent / named if named else None)
 
     @property
-    def _name(self) -> str:
+    def name(self) -> str:
+        """The stack file's name, without its folder."""
         return Path(self.file.name).name
 
     def apply(

@@ -37,6 +37,8 @@ class ProviderType:
     `user_fields` are the fields that users may set where the class, which somebody else wrote, does
     not say so itself: dotted paths, each with what a change of it costs; `update` is what a change
     of any other field costs.
+    `in_process` says that its providers live in the process that applies, and end with it: one that
+    begins to host the stack joins them anew.
 
     >>> kind = ProviderType("inference", "remote::ollama", "stackconf_ollama.config:OllamaConfig")
     >>> kind.key
@@ -51,6 +53,7 @@ class ProviderType:
     accelerators: bool | Literal["little"] = False
     user_fields: Mapping[str, UpdateClass] | None = field(default=None, repr=False, hash=False)
     update: UpdateClass = "restart"
+    in_process: bool = False
 
     @property
     def key(self) -> str:

@@ -33,6 +33,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "plan": ("plan:plan", "Show what an apply would change."),
         "apply": ("apply:apply", "Apply the configuration, all or nothing."),
         "recover": ("recover:recover", "Take back what a killed apply left behind."),
+        "serve": ("serve:serve", "Host the stack, with the API over HTTP."),
         "export": ("export:export", "Write the configuration back as a stack file."),
     },
     "Tool": {

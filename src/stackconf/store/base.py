@@ -9,7 +9,7 @@ that are still applied, or that an open attempt is for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from attrs import field, frozen
@@ -288,6 +288,18 @@ class Store(Protocol):
 
     def holder(self) -> Holder | None:
         """Who is applying now."""
+        ...
+
+    def hosting(self, address: str) -> AbstractContextManager[None]:
+        """Be the one process that hosts this stack, so that no other applies. Raises `ApplyBusy`."""
+        ...
+
+    def host(self) -> Holder | None:
+        """The process that hosts this stack; its `actor` is the address."""
+        ...
+
+    def ended(self, providers: Collection[str]) -> None:
+        """Forget what these providers run with: the process that they lived in has ended."""
         ...
 
     def begin(self, revision: int, actor: str, steps: Sequence[JournalStep]) -> int:

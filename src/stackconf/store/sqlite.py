@@ -13,7 +13,7 @@ import json
 import os
 import secrets
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from stackconf.deadline import seconds_from
-from stackconf.errors import Conflict, RevisionLost, StoreDamaged, StoreError, UnknownName
+from stackconf.errors import ApplyBusy, Conflict, RevisionLost, StoreDamaged, StoreError, UnknownName
 from stackconf.plan import AppliedRecord, place_of, unknown
 from stackconf.resolve.references import sealed_ids
 from stackconf.sealing import SealedSecret
@@ -350,11 +350,37 @@ class SqliteStore:
     @contextmanager
     def applying(self, actor: str, *, wait: float = 0.0) -> Iterator[None]:
         """Keep every other apply of this stack away."""
+        host = self.host()
+        if host is not None and host.pid != os.getpid():
+            raise ApplyBusy(_hosted_elsewhere(host))
         with ExitStack() as held:
             with self._failures():
                 _prepare_folder(self.path.parent)
                 held.enter_context(lock.exclusive(self._lock_path, actor, wait=wait))
             yield
+
+    @contextmanager
+    def hosting(self, address: str) -> Iterator[None]:
+        """Be the one process that hosts this stack, at an address for people."""
+        with ExitStack() as held:
+            with self._failures():
+                _prepare_folder(self.path.parent)
+                try:
+                    held.enter_context(lock.exclusive(self._host_path, address))
+                except ApplyBusy as error:
+                    host = self.host()
+                    raise ApplyBusy(_hosted_elsewhere(host) if host else str(error)) from error
+            yield
+
+    def host(self) -> Holder | None:
+        """The process that hosts this stack; its `actor` is the address."""
+        with self._failures():
+            return lock.holder(self._host_path)
+
+    def ended(self, providers: Collection[str]) -> None:
+        """Forget what these providers run with: the process that they lived in has ended."""
+        with self._writing() as db:
+            db.executemany("DELETE FROM applied WHERE provider = ?", [(each,) for each in providers])
 
     def holder(self) -> Holder | None:
         """Who is applying now."""
@@ -364,6 +390,10 @@ class SqliteStore:
     @property
     def _lock_path(self) -> Path:
         return self.path.with_name(f"{self.path.name}.apply-lock")
+
+    @property
+    def _host_path(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.host-lock")
 
     def begin(self, revision: int, actor: str, steps: Sequence[JournalStep]) -> int:
         """Write down an attempt and its targets before anything is touched; its number."""
@@ -593,6 +623,12 @@ class SqliteStore:
             db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         db.execute("COMMIT")
+
+
+def _hosted_elsewhere(host: Holder) -> str:
+    at = f" at {host.actor}" if host.actor else ""
+    option = f"--url {host.actor}" if host.actor else "--url"
+    return f"this stack is hosted by process {host.pid}{at}; apply there: `stackconf {option} apply`"
 
 
 def busy_seconds() -> float:

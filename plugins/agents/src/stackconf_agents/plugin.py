@@ -21,6 +21,7 @@ provides = (
         "stackconf_agents.config:AgentsConfig",
         description="Agents and responses; keeps their sessions in sqlite, PostgreSQL, Redis or MongoDB",
         api_dependencies=("inference", "safety", "vector_io", "tool_runtime"),
+        in_process=True,
     ),
 )
 

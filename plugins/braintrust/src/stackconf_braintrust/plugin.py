@@ -21,6 +21,7 @@ provides = (
         "stackconf_braintrust.config:BraintrustConfig",
         description="Scores answers with Braintrust's autoevals: heuristics, and a model as judge",
         api_dependencies=("datasetio",),
+        in_process=True,
     ),
 )
 

@@ -30,6 +30,7 @@ provides = (
         "stackconf_faiss.config:FaissConfig",
         description="Exact vector search in memory with faiss",
         api_dependencies=("inference",),
+        in_process=True,
     ),
 )
 

@@ -27,6 +27,7 @@ provides = (
         _CONFIG,
         description="Exact vector search in a sqlite file with sqlite-vec",
         api_dependencies=("inference",),
+        in_process=True,
     ),
     ProviderType(
         "vector_io",
@@ -34,6 +35,7 @@ provides = (
         _CONFIG,
         description="The older name of inline::sqlite-vec",
         api_dependencies=("inference",),
+        in_process=True,
     ),
 )
 

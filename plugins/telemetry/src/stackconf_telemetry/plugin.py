@@ -20,6 +20,7 @@ provides = (
         "inline::meta-reference",
         "stackconf_telemetry.config:TelemetryConfig",
         description="Traces and metrics with OpenTelemetry: console, SQLite, OTLP over HTTP",
+        in_process=True,
     ),
 )
 

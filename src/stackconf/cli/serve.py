@@ -1,0 +1,56 @@
+"""`stackconf serve`: host a stack, with the Configuration API over HTTP."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from stackconf.cli.opening import looking, open_registry, stack_path, store_here
+from stackconf.cli.options import SECONDS, Command, Settings, pass_settings, stack_options
+from stackconf.cli.output import err
+
+if TYPE_CHECKING:
+    from stackconf.stack import Stack
+
+
+@click.command("serve", cls=Command)
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8420, show_default=True, help="And its port.")
+@click.option("--no-apply", is_flag=True, help="Do not begin with an apply.")
+@click.option(
+    "--grace",
+    metavar="SECONDS",
+    type=SECONDS,
+    default=30.0,
+    show_default=True,
+    help="How long an apply that runs at the end may still take before it is taken back.",
+)
+@stack_options
+@pass_settings
+def serve(settings: Settings, *, host: str, port: int, no_apply: bool, grace: float) -> None:
+    """Host a stack: its providers run here, and the Configuration API answers over HTTP.
+
+    It ends with Ctrl-C or SIGTERM, after the apply that runs.
+    """
+    from stackconf.server.serving import Listening
+    from stackconf.server.serving import serve as serve_stack
+
+    path = stack_path(settings)
+    registry = open_registry(settings)
+    look = looking(registry)
+
+    def opening() -> Stack:
+        from stackconf.stack import Stack
+
+        return Stack.open(
+            path,
+            store=store_here(settings),
+            registry=registry,
+            hardware=look,
+            skip_unknown=settings.skip_unknown or None,
+        )
+
+    listening = Listening(host, port, grace)
+    err(settings).line(f"{path}: {listening.url}")
+    serve_stack(opening, listening, apply=not no_apply)

@@ -1,0 +1,120 @@
+"""How requests go out: address, token, actor, timeouts; and errors in one line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from attrs import frozen
+
+from stackconf._version import __version__
+from stackconf.actor import current_actor
+from stackconf.errors import InvalidConfig, StackconfError, Unreachable
+
+if TYPE_CHECKING:
+    import httpx
+
+URL_VARIABLE = "STACKCONF_URL"
+TOKEN_VARIABLE = "STACKCONF_TOKEN"  # noqa: S105 (the name of a variable)
+TOKEN_FILE_VARIABLE = "STACKCONF_TOKEN_FILE"  # noqa: S105
+_CONNECT_SECONDS = 5.0
+
+
+def address(url: str | None) -> str:
+    """The server's address, without a slash at the end. Raises `InvalidConfig` where it is none."""
+    given = url or os.environ.get(URL_VARIABLE)
+    if not given:
+        raise InvalidConfig(f"no server is named; give its URL, or set {URL_VARIABLE}")
+    try:
+        parts = urlsplit(given)
+        fine = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        fine = False
+    if not fine:
+        raise InvalidConfig(f"{given} is not the address of a server; write http://127.0.0.1:8420")
+    if parts.username or parts.password:
+        raise InvalidConfig(
+            f"a token does not go into the address; set {TOKEN_VARIABLE} or {TOKEN_FILE_VARIABLE}"
+        )
+    return given.rstrip("/")
+
+
+def token_of(given: str | None) -> str | None:
+    """The token to send: the one given, that of the environment, or that of the file it names."""
+    if given is not None:
+        return given
+    token = os.environ.get(TOKEN_VARIABLE)
+    file = os.environ.get(TOKEN_FILE_VARIABLE)
+    if token or not file:
+        return token or None
+    try:
+        return Path(file).read_text().strip() or None
+    except OSError as error:
+        raise InvalidConfig(f"{TOKEN_FILE_VARIABLE}: {file}: {error.strerror or error}") from error
+
+
+def headers(token: str | None, actor: str | None = None) -> dict[str, str]:
+    """What every request carries."""
+    found = {
+        "User-Agent": f"stackconf/{__version__}",
+        "Accept": "application/json",
+        "Stackconf-Actor": (actor or current_actor()).encode("ascii", "replace").decode(),
+    }
+    if token is not None:
+        found["Authorization"] = f"Bearer {token}"
+    return found
+
+
+def timeouts(seconds: float | None) -> httpx.Timeout:
+    """So long for an answer, and never long for a connection."""
+    import httpx
+
+    return httpx.Timeout(seconds, connect=_CONNECT_SECONDS)
+
+
+def unreachable(url: str, error: Exception) -> StackconfError:
+    """What a failed request comes to."""
+    import httpx
+
+    if isinstance(error, httpx.ReadTimeout):
+        return Unreachable(f"{url} did not answer in time")
+    reason: BaseException = error
+    while reason.__cause__ is not None or reason.__context__ is not None:
+        reason = reason.__cause__ or reason.__context__  # type: ignore[assignment]
+    said = getattr(reason, "strerror", None) or str(reason) or type(error).__name__
+    return Unreachable(f"cannot reach {url}: {said}; is `stackconf serve` running there?")
+
+
+@frozen
+class Told:
+    """One server-sent event: its name, and its JSON."""
+
+    name: str
+    data: Any
+
+
+class Events:
+    """Server-sent events out of lines, as the HTML standard describes them."""
+
+    def __init__(self) -> None:
+        self._name = ""
+        self._data: list[str] = []
+
+    def feed(self, line: str) -> Iterator[Told]:
+        """The event that a line ends, if it ends one."""
+        import json
+
+        if line:
+            key, _, value = line.partition(":")
+            value = value.removeprefix(" ")
+            if key == "event":
+                self._name = value
+            elif key == "data":
+                self._data.append(value)
+            return
+        if self._data:
+            yield Told(self._name, json.loads("\n".join(self._data)))
+        self._name, self._data = "", []

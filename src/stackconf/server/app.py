@@ -1,0 +1,32 @@
+"""The application: one hosted stack behind its routes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI
+
+from stackconf._version import __version__
+from stackconf.server import problems
+from stackconf.server.routes import applying, configurations, history, looking, service
+
+if TYPE_CHECKING:
+    from stackconf.server.hosted import Hosted
+
+_PARTS = (configurations, applying, looking, history, service)
+
+
+def create_app(hosted: Hosted) -> FastAPI:
+    """The Configuration API of a hosted stack, to be served by any ASGI server."""
+    app = FastAPI(
+        title="stackconf",
+        version=__version__,
+        summary="The configuration of a stack of AI providers: what it is, why, and how to change it.",
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.stackconf = hosted
+    for part in _PARTS:
+        app.include_router(part.router)
+    problems.install(app)
+    return app

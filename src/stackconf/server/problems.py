@@ -1,0 +1,67 @@
+"""Every error as RFC 9457 problem details, with all that the exception carries."""
+
+from __future__ import annotations
+
+import json
+import logging
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from starlette.responses import Response
+
+from stackconf.errors import StackconfError
+from stackconf.shapes.errors import CONTENT_TYPE, error_data, headers_of
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from starlette.requests import Request
+
+_log = logging.getLogger(__name__)
+
+
+def problem(data: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
+    """An answer that says what is wrong; `data` has its `status`."""
+    body = json.dumps(data, separators=(",", ":"), ensure_ascii=False, default=str)
+    return Response(body, data["status"], headers, CONTENT_TYPE)
+
+
+def of_error(request: Request, error: StackconfError) -> Response:
+    """The problem that an exception is."""
+    data = error_data(error, if_match="if-match" in request.headers)
+    if data["status"] >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        _log.warning("%s %s: %s", request.method, request.url.path, error)
+    return problem({**data, "instance": request.url.path}, headers_of(error))
+
+
+def plain(status: int, title: str, detail: str = "", **more: Any) -> Response:
+    """A problem that is no exception of stackconf: a wrong path, method or media type."""
+    return problem({"type": "about:blank", "title": title, "status": status, "detail": detail, **more})
+
+
+def install(app: FastAPI) -> None:
+    """Have the application answer with problems, whatever goes wrong."""
+    from fastapi.exceptions import RequestValidationError
+    from starlette.exceptions import HTTPException
+
+    async def expected(request: Request, error: Exception) -> Response:
+        assert isinstance(error, StackconfError)  # noqa: S101 (installed for those)
+        return of_error(request, error)
+
+    async def http(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)  # noqa: S101
+        title = HTTPStatus(error.status_code).phrase
+        answer = plain(error.status_code, title, str(error.detail) if error.detail != title else "")
+        answer.headers.update(error.headers or {})
+        return answer
+
+    async def invalid(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)  # noqa: S101
+        said = "; ".join(
+            f"{'.'.join(map(str, each['loc'][1:])) or each['loc'][0]}: {each['msg']}"
+            for each in error.errors()
+        )
+        return plain(422, "Unprocessable Content", said)
+
+    app.add_exception_handler(StackconfError, expected)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(RequestValidationError, invalid)

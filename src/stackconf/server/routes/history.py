@@ -1,0 +1,72 @@
+"""What was: revisions, attempts, differences, and the way back."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from stackconf.errors import InvalidConfig
+from stackconf.server.answers import told
+from stackconf.server.asked import actor_of, expected_revision, read_object
+from stackconf.server.hosted import hosted_of
+from stackconf.server.threads import in_thread
+from stackconf.shapes.history import difference_data, history_data, revision_data, rolled_back_data
+from stackconf.shapes.plans import plan_data
+
+router = APIRouter(tags=["history"])
+
+
+@router.get("/v1/history")
+async def read(request: Request, limit: int | None = None) -> Response:
+    """The revisions and the attempts to apply them, newest first."""
+
+    def work() -> Response:
+        with hosted_of(request).stack() as stack:
+            return told(request, history_data(stack.history(limit=limit)), stack.revision)
+
+    return await in_thread(work)
+
+
+@router.get("/v1/revisions/{revision}")
+async def show(request: Request, revision: str) -> Response:
+    """A revision with what was registered and assigned at it: a number, `head`, or `head-1`."""
+
+    def work() -> Response:
+        with hosted_of(request).stack() as stack:
+            return told(request, revision_data(stack.show(revision)), stack.revision)
+
+    return await in_thread(work)
+
+
+@router.get("/v1/diff")
+async def diff(
+    request: Request,
+    before: str,
+    after: str = "head",
+    effective: bool = False,  # noqa: FBT001, FBT002 (a query's flag)
+) -> Response:
+    """What changed from one revision to another."""
+
+    def work() -> Response:
+        with hosted_of(request).stack() as stack:
+            found = stack.diff(before, after, effective=effective)
+            return told(request, difference_data(found), stack.revision)
+
+    return await in_thread(work)
+
+
+@router.post("/v1/rollback")
+async def rollback(request: Request) -> Response:
+    """Register and assign again what an old revision had, as a new one that says so."""
+    asked = await read_object(request, ("revision", "expected_revision"))
+    if not isinstance(asked.get("revision"), (int, str)):
+        raise InvalidConfig("say the `revision` to go back to: a number, or `head-1`")
+    expected = expected_revision(request)
+    expected = asked.get("expected_revision") if expected is None else expected
+
+    def work() -> Response:
+        with hosted_of(request).stack() as stack:
+            done = stack.rollback(asked["revision"], actor=actor_of(request), expected_revision=expected)
+            plan = plan_data(stack.plan())
+        return told(request, {**rolled_back_data(done), "plan": plan}, done.revision)
+
+    return await in_thread(work)
