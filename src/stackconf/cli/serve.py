@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from stackconf.cli.logged import logged
 from stackconf.cli.opening import looking, open_registry, stack_path, store_here
 from stackconf.cli.options import SECONDS, Command, Settings, pass_settings, stack_options
-from stackconf.cli.output import err
 
 if TYPE_CHECKING:
     from stackconf.stack import Stack
+    from stackconf.store.base import Store
 
 
 @click.command("serve", cls=Command)
@@ -40,17 +41,16 @@ def serve(settings: Settings, *, host: str, port: int, no_apply: bool, grace: fl
     registry = open_registry(settings)
     look = looking(registry)
 
-    def opening() -> Stack:
+    def opening(store: Store | None) -> Stack:
         from stackconf.stack import Stack
 
         return Stack.open(
             path,
-            store=store_here(settings),
+            store=store or store_here(settings),
             registry=registry,
             hardware=look,
             skip_unknown=settings.skip_unknown or None,
         )
 
-    listening = Listening(host, port, grace)
-    err(settings).line(f"{path}: {listening.url}")
-    serve_stack(opening, listening, apply=not no_apply)
+    with logged(settings):
+        serve_stack(opening, Listening(host, port, grace), apply=not no_apply)

@@ -114,6 +114,11 @@ class Applies:
         """The one that runs, or the last one."""
 
     @property
+    def closed(self) -> bool:
+        """Whether none begins any more."""
+        return self._closed
+
+    @property
     def running(self) -> Running | None:
         """The one that runs now."""
         current = self.current

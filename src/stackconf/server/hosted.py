@@ -7,15 +7,17 @@ registers, the other applies, so that a long apply keeps nobody waiting.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from hashlib import blake2b
 from threading import RLock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from attrs import frozen
+from attrs import evolve, frozen
 
-from stackconf.errors import Conflict
+from stackconf.errors import Conflict, InvalidConfig, StackconfError
 from stackconf.hardware.discovery import fingerprint
 from stackconf.server.applies import Applies, Running
 
@@ -24,6 +26,13 @@ if TYPE_CHECKING:
 
     from stackconf.plan import Plan
     from stackconf.stack import Stack
+    from stackconf.store.base import Store
+
+
+Opening: TypeAlias = Callable[["Store | None"], "Stack"]
+"""Opens the stack anew: on the store given, or on its own."""
+
+_log = logging.getLogger(__name__)
 
 
 @frozen
@@ -46,13 +55,25 @@ def rendered(data: object, revision: int) -> Rendered:
     return Rendered(body, f'"{revision}-{blake2b(body, digest_size=8).hexdigest()}"', revision)
 
 
+@frozen
+class FileState:
+    """The stack file that is served: when it was read (UTC, ISO 8601), and what is wrong with the one
+    that is there now, if that could not be taken.
+    """
+
+    read_at: str
+    problem: StackconfError | None = None
+    tried_at: str = ""
+
+
 class Hosted:
     """One stack in one process. Any thread may call."""
 
-    def __init__(self, opening: Callable[[], Stack]) -> None:
+    def __init__(self, opening: Opening) -> None:
         self._opening = opening
         self._lock = RLock()
-        self._front = opening()
+        self._front = opening(None)
+        self.file = FileState(_now())
         self._generation = 0
         self._cache: dict[str, tuple[tuple[int, int], Rendered]] = {}
         self.applies = Applies()
@@ -86,6 +107,53 @@ class Hosted:
         if known is None or known[0] != (self._front.store.head(), self._generation):
             return None
         return known[1]
+
+    def reload(self) -> None:
+        """Read the stack file again. One that is wrong changes nothing: the old one goes on, and
+        `file` says what is wrong. Nothing is applied; the plan is logged.
+        """
+        try:
+            new = self._opening(self._front.store)
+            errors = new.resolution.errors
+            if errors:
+                raise InvalidConfig.of(errors)
+            plan = new.plan()
+        except StackconfError as error:
+            self.file = evolve(self.file, problem=error, tried_at=_now())
+            _log.error("the stack file was not taken, the old one goes on: %s", error)
+            return
+        with self._lock:
+            self._front = new
+            self._generation += 1
+            self.file = FileState(_now())
+        would = ", ".join(f"{each.kind} {each.provider.key}" for each in plan.changes)
+        _log.info("read %s again; an apply would: %s", self.name, would or "change nothing")
+
+    @property
+    def name(self) -> str:
+        """The stack file's name."""
+        return self._front.name
+
+    @contextmanager
+    def hosting(self, address: str) -> Iterator[None]:
+        """Be the process that hosts it: what ran in another process that did has ended with it."""
+        store = self._front.store
+        with store.hosting(address):
+            with self._lock:
+                self._front.manager.begin_hosting(store)
+            yield
+
+    def pending(self) -> tuple[str, ...]:
+        """The providers that could not be reached when the head revision was applied."""
+        return self._front.manager.pending(self._front.store)
+
+    def retry(self, *, actor: str) -> Running:
+        """Begin to try again what is pending."""
+
+        def run(stack: Stack, observer: Any) -> Any:
+            return stack.manager.retry(stack.store, actor=actor, observer=observer)
+
+        return self._begin(run, actor, 0.0)
 
     def expect(self, revision: int) -> None:
         """Raise `Conflict` where the head is another revision."""
@@ -127,12 +195,15 @@ class Hosted:
                 self._front.manager.look_again()
             self._generation += 1
 
-    def close(self, grace: float) -> bool:
-        """Let a running apply end, or take it back after `grace` seconds; whether it ended by itself."""
-        ended = self.applies.close(grace)
+    def close(self) -> None:
+        """Close the stack, after the apply that runs; it is taken back."""
+        self.applies.close(0.0)
         with self._lock:
             self._front.close()
-        return ended
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def hosted_of(request: Request) -> Hosted:

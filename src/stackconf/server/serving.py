@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
 from typing import TYPE_CHECKING
 
-from attrs import frozen
+from attrs import evolve, frozen
 
-from stackconf.errors import InvalidConfig
+from stackconf.errors import InvalidConfig, StackconfError
 from stackconf.server.hosted import Hosted
+from stackconf.server.lines import told_of
+from stackconf.server.retrying import keep_retrying
 
 if TYPE_CHECKING:
-    from stackconf.stack import Stack
+    from socket import socket
+    from types import FrameType
+
+    from stackconf.server.applies import Running
+    from stackconf.server.hosted import Opening
 
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8420
 GRACE_SECONDS = 30.0
+_LAST_ANSWERS = 5.0
+"""Seconds for answers on their way out after the last apply has ended."""
+
+_log = logging.getLogger(__name__)
 
 
 @frozen
@@ -27,34 +41,97 @@ class Listening:
 
     @property
     def url(self) -> str:
-        """The address as people write it."""
+        """The address as people write it.
+
+        >>> Listening("::1").url
+        'http://[::1]:8420'
+        """
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
 
 
-def serve(opening: Callable[[], Stack], listening: Listening, *, apply: bool = True) -> None:
+def serve(opening: Opening, listening: Listening, *, apply: bool = True) -> None:
     """Host a stack until the process is told to end (SIGINT, SIGTERM).
 
-    With `apply` it begins with one, which may fail: what was wrong is told in `/v1/ready`. Raises
-    `InvalidConfig` where the address cannot be had, `ApplyBusy` where another process hosts it.
+    With `apply` it begins with one, which may fail: how it went is in `/v1/status`, and what cannot
+    be reached is tried again. SIGHUP reads the stack file again. At the end an apply that runs has
+    its grace, and is taken back after it. Raises `InvalidConfig` where the file cannot be read,
+    `ApplyBusy` where another process hosts the stack, `StackconfError` where the address cannot be
+    had.
     """
     try:
-        import uvicorn
+        from stackconf.server.app import create_app
+        from stackconf.server.listener import Listener
     except ImportError as error:
         raise InvalidConfig("the server needs more packages: pip install 'stackconf[server]'") from error
-    from stackconf.server.app import create_app
 
     hosted = Hosted(opening)
-    with hosted.stack() as stack:
-        store, manager = stack.store, stack.manager
+
+    def ending() -> None:
+        Thread(target=hosted.applies.close, args=(listening.grace,), name="stackconf-ending").start()
+
     try:
-        with store.hosting(listening.url):
-            manager.begin_hosting(store)
-            if apply:
-                hosted.apply(actor="server start")
-            config = uvicorn.Config(
-                create_app(hosted), host=listening.host, port=listening.port, log_level="warning"
-            )
-            uvicorn.Server(config).run()
+        with _bound(listening) as listener:
+            url = evolve(listening, port=listener.getsockname()[1]).url
+            server = Listener(create_app(hosted), ending=ending, seconds=listening.grace + _LAST_ANSWERS)
+            with hosted.hosting(url), _reloading(hosted), _retrying(hosted):
+                if apply:
+                    _begin(hosted)
+                _log.info("serving %s at %s", hosted.name, url)
+                server.run(sockets=[listener])
+                if not hosted.applies.close(listening.grace):
+                    _log.warning("the apply that ran was taken back")
     finally:
-        hosted.close(listening.grace)
+        hosted.close()
+    _log.info("ended")
+
+
+def _bound(listening: Listening) -> socket:
+    """The socket, listening before anything is applied: an address that is taken changes nothing."""
+    import os
+    import socket
+
+    family = socket.AF_INET6 if ":" in listening.host else socket.AF_INET
+    try:
+        return socket.create_server((listening.host, listening.port), family=family, backlog=2048)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or error
+        raise StackconfError(f"cannot listen on {listening.url}: {reason}; choose another --port") from error
+
+
+def _begin(hosted: Hosted) -> None:
+    running = hosted.apply(actor="serve")
+    Thread(target=_tell, args=(running,), name="stackconf-first-apply").start()
+
+
+def _tell(running: Running) -> None:
+    try:
+        report = running.report()
+    except StackconfError as error:
+        _log.error("%s", error)
+    else:
+        _log.info("%s", told_of(report))
+
+
+@contextmanager
+def _reloading(hosted: Hosted) -> Iterator[None]:
+    def again(_number: int, _frame: FrameType | None) -> None:
+        Thread(target=hosted.reload, name="stackconf-reload").start()
+
+    before = signal.signal(signal.SIGHUP, again)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@contextmanager
+def _retrying(hosted: Hosted) -> Iterator[None]:
+    stop = Event()
+    thread = Thread(target=keep_retrying, args=(hosted, stop), name="stackconf-retrying")
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()

@@ -35,11 +35,13 @@ def exclusive(path: Path, actor: str, *, wait: float = 0.0) -> Iterator[None]:
     _held.add(descriptor)
     try:
         _acquire(descriptor, path, wait)
-        _say_who(descriptor, Holder(os.getpid(), actor, datetime.now(UTC).isoformat(timespec="seconds")))
-        yield
+        try:
+            _say_who(descriptor, Holder(os.getpid(), actor, datetime.now(UTC).isoformat(timespec="seconds")))
+            yield
+        finally:
+            with suppress(OSError):
+                os.ftruncate(descriptor, 0)
     finally:
-        with suppress(OSError):
-            os.ftruncate(descriptor, 0)
         _held.discard(descriptor)
         os.close(descriptor)
 

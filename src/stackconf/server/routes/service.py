@@ -1,26 +1,49 @@
-"""The server itself: readiness."""
+"""The server itself: whether it is ready."""
 
 from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
 from stackconf.server.answers import told
 from stackconf.server.hosted import hosted_of
 from stackconf.server.threads import in_thread
+from stackconf.shapes.errors import error_data
+from stackconf.shapes.issues import issues_data
 
 router = APIRouter(tags=["service"])
 
 
 @router.get("/v1/ready")
 async def ready(request: Request) -> Response:
-    """Whether the stack is valid and its providers run with what is wanted."""
+    """Whether the stack can be applied, and what is in the way: 503 while its configuration is wrong,
+    or the server is ending. A provider that is down does not make the whole stack unready; `settled`
+    says whether each runs with what is wanted.
+    """
+    hosted = hosted_of(request)
 
     def work() -> Response:
-        with hosted_of(request).stack() as stack:
-            errors = [str(issue) for issue in stack.resolution.errors]
-            settled = stack.status().settled
-            revision = stack.revision
-        data = {"ready": not errors and settled, "settled": settled, "problems": errors}
-        return told(request, data, revision, status=200 if data["ready"] else 503)
+        with hosted.stack() as stack:
+            errors, settled, revision = stack.resolution.errors, stack.status().settled, stack.revision
+        file = hosted.file
+        fine = not errors and not hosted.applies.closed
+        data: dict[str, Any] = {
+            "ready": fine,
+            "settled": settled,
+            "revision": revision,
+            "applying": hosted.applies.running is not None,
+            "ending": hosted.applies.closed,
+            "stack_file": {
+                "name": hosted.name,
+                "read_at": file.read_at,
+                "tried_at": file.tried_at or None,
+                "problem": None if file.problem is None else error_data(file.problem),
+            },
+            "issues": issues_data(errors),
+        }
+        status = HTTPStatus.OK if fine else HTTPStatus.SERVICE_UNAVAILABLE
+        return told(request, data, revision, status=status)
 
     return await in_thread(work)

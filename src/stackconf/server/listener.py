@@ -1,0 +1,59 @@
+"""The HTTP server itself: uvicorn, with signals that end it and let its process go on to the end.
+
+uvicorn raises a signal that it caught once more after it has shut down, which would end the process
+before a running apply has.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import current_thread, main_thread
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from starlette.types import ASGIApp
+
+_ENDING = (signal.SIGINT, signal.SIGTERM)
+
+
+class Listener(uvicorn.Server):
+    """Serves an application until a signal. `ending` is called with the first; a second one stops
+    waiting for answers that are on their way.
+    """
+
+    def __init__(self, app: ASGIApp, *, ending: Callable[[], None], seconds: float) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=max(1, round(seconds)),
+            )
+        )
+        self._ending = ending
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Have signals end this server, while it runs in the main thread."""
+        if current_thread() is not main_thread():
+            yield
+            return
+        before = {each: signal.signal(each, self.handle_exit) for each in _ENDING}
+        try:
+            yield
+        finally:
+            for each, handler in before.items():
+                signal.signal(each, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End; at once with a second Ctrl-C."""
+        if not self.should_exit:
+            self._ending()
+        super().handle_exit(sig, frame)
