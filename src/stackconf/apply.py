@@ -142,6 +142,10 @@ class Progress:
 Observer: TypeAlias = Callable[[Progress], None]
 
 
+class StopApply(Exception):
+    """Raised by an observer: nothing more is to be applied, and what was is to be taken back."""
+
+
 class _Unhealthy(Exception):
     """A check found something wrong, or a provider that must be healthy is out of reach."""
 
@@ -159,7 +163,8 @@ class Transaction:
     """One apply over a sequence of steps.
 
     Call `run` once. Interrupted by the user (`KeyboardInterrupt`), it undoes what it did and
-    raises again. An observer that fails is ignored.
+    raises again. An observer that fails is ignored, but for `StopApply`: the step that runs is
+    ended, and then all is taken back.
     """
 
     def __init__(
@@ -175,7 +180,7 @@ class Transaction:
         self._journal = journal or _NoJournal()
         self._require_healthy = require_healthy
         self._seconds = apply_seconds() if seconds is None else seconds
-        self._observe = _tolerant(observer)
+        self._observe = _Tolerant(observer)
         self._calls = Calls(self._seconds)
         self._done: dict[int, Applied] = {}
         self.brought_back: set[int] = set()
@@ -197,6 +202,9 @@ class Transaction:
 
     def _run(self) -> Report:
         for index, step in enumerate(self._steps):
+            if self._observe.stopped is not None:
+                self._fail(index, "not_attempted", f"stopped: {self._observe.stopped}", 0.0)
+                return self.report("failed")
             started = monotonic()
             try:
                 self._journal.touch(index)
@@ -370,15 +378,24 @@ def _nothing() -> None:
     """The undo of what touched nothing."""
 
 
-def _tolerant(observer: Observer | None) -> Observer:
-    """An observer that cannot stop an apply half way, whatever happens to its terminal."""
+class _Tolerant:
+    """An observer that cannot stop an apply half way, whatever happens to its terminal. `stopped` is
+    why it wants the apply taken back, where it does.
+    """
 
-    def observe(progress: Progress) -> None:
-        if observer is not None:
-            with suppress(Exception):
-                observer(progress)
+    def __init__(self, observer: Observer | None) -> None:
+        self._observer = observer
+        self.stopped: StopApply | None = None
 
-    return observe
+    def __call__(self, progress: Progress) -> None:
+        if self._observer is None:
+            return
+        try:
+            self._observer(progress)
+        except StopApply as stop:
+            self.stopped = stop
+        except Exception:  # noqa: BLE001, S110 (whoever looks on is not to do harm)
+            pass
 
 
 class _Timed:

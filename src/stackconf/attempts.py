@@ -218,7 +218,8 @@ def _write_down(
 
 
 def _failure(report: Report) -> str:
-    failed = report.of("failed") or report.of("unknown")
+    stopped = tuple(each for each in report.of("not_attempted") if each.error)
+    failed = report.of("failed") or report.of("unknown") or stopped
     first: Outcome | None = next(iter(failed), None)
     where = f"{first.provider}: {first.error}" if first else "the apply failed"
     count = len(report.of("rolled_back"))

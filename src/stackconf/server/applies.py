@@ -5,22 +5,21 @@ An apply belongs to the process and not to who asked for it: a client that goes 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from threading import Condition, Event, Thread
 from typing import TYPE_CHECKING, TypeAlias
 
-from stackconf.apply import Progress, Report
-from stackconf.errors import ApplyBusy, ApplyError, StackconfError
+from stackconf.apply import Progress, Report, StopApply
+from stackconf.errors import ApplyBusy, ApplyError
 
 if TYPE_CHECKING:
     from stackconf.apply import Observer
 
+_log = logging.getLogger(__name__)
+
 Run: TypeAlias = Callable[["Observer"], Report]
 Watcher: TypeAlias = Callable[[], None]
-
-
-class Interrupted(StackconfError):
-    """The process was told to end, and the apply that ran was taken back."""
 
 
 class Running:
@@ -84,8 +83,8 @@ class Running:
 
     def _observe(self, progress: Progress) -> None:
         self._tell(progress)
-        if self._stop.is_set() and progress.step == "apply":
-            raise Interrupted("the server is shutting down; the apply was taken back")
+        if self._stop.is_set():
+            raise StopApply("the server is shutting down")
 
     def _tell(self, event: Progress | Report) -> None:
         with self._changed:
@@ -152,6 +151,7 @@ class Applies:
             running = self.running
         if running is None or running.wait(grace):
             return True
+        _log.warning("taking back the apply that runs: it has not ended within %g s", grace)
         running.interrupt()
         running.wait()
         return False
