@@ -1,0 +1,205 @@
+"""What stands before every route: who asks, from where, how much, and for how long.
+
+Without tokens only this machine is served, and only under its own names: a page in a browser could
+otherwise reach it through a name of its own (DNS rebinding), or by sending a form here. With tokens
+every request needs one, but for those that say no more than that the server is alive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from attrs import field, frozen
+
+from stackconf.server.problems import plain
+from stackconf.server.tokens import Tokens
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from stackconf.server.tokens import Token
+
+OPEN_PATHS = frozenset({"/v1/health", "/v1/version"})
+"""What needs no token."""
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
+_LOCAL_NAMES = frozenset({"localhost", "localhost.localdomain"})
+_BODY_TYPES = frozenset(
+    {
+        "application/json",
+        "application/yaml",
+        "application/x-yaml",
+        "text/yaml",
+        "application/merge-patch+json",
+    }
+)
+
+
+@frozen
+class Limits:
+    """How much one request may bring: `body` in bytes, `seconds` for the whole body to arrive."""
+
+    body: int = 4 * 2**20
+    seconds: float = 10.0
+
+
+@frozen
+class Rules:
+    """Who is served. `hosts` are the names under which this server may be asked, beside its own."""
+
+    tokens: Tokens = field(factory=Tokens)
+    hosts: frozenset[str] = frozenset()
+    limits: Limits = field(factory=Limits)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address or a name is this machine's own.
+
+    >>> is_loopback("127.0.0.1"), is_loopback("[::1]"), is_loopback("localhost"), is_loopback("0.0.0.0")
+    (True, True, True, False)
+    """
+    if host.lower().rstrip(".") in _LOCAL_NAMES or host.lower().endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+class Guard:
+    """The application behind its rules; what breaks one is answered here, and reaches no route."""
+
+    def __init__(self, app: ASGIApp, rules: Rules) -> None:
+        self._app = app
+        self._rules = rules
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or refuse it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = _headers(scope)
+        token = self._rules.tokens.of(headers.get("authorization", "")) if self._rules.tokens else None
+        refused = self._refused(scope, headers, token)
+        if refused is not None:
+            await refused(scope, receive, send)
+            return
+        scope.setdefault("state", {})["token"] = None if token is None else token.name
+        body = _Body(receive, self._rules.limits)
+        try:
+            await self._app(scope, body, body.watching(send))
+        except _Refused as refusal:
+            if body.began:
+                raise
+            await refusal.answer(scope, receive, send)
+
+    def _refused(self, scope: Scope, headers: dict[str, str], token: Token | None) -> Response | None:
+        from_elsewhere = self._from_elsewhere(headers)
+        if from_elsewhere:
+            return plain(403, "Forbidden", from_elsewhere)
+        if self._rules.tokens and scope["path"] not in OPEN_PATHS:
+            refused = _without_right(scope["method"], token)
+            if refused is not None:
+                return refused
+        return _wrong_body(scope["method"], headers, self._rules.limits)
+
+    def _from_elsewhere(self, headers: dict[str, str]) -> str:
+        """Why a request is not from who it should be; "" if it may be."""
+        host = headers.get("host", "")
+        name = _name_of(host)
+        known = is_loopback(name) or name in self._rules.hosts
+        if not known and (self._rules.hosts or not self._rules.tokens):
+            return f"this server is not asked as `{name[:80]}`; `serve --allow-host` names more"
+        origin = headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+            return "a page of another origin may not ask this server"
+        if headers.get("sec-fetch-site") == "cross-site":
+            return "a page of another site may not ask this server"
+        return ""
+
+
+def _headers(scope: Scope) -> dict[str, str]:
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+
+
+def _name_of(host: str) -> str:
+    """The name in a `Host` header, without the port."""
+    return (host.rpartition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]).lower()
+
+
+def _without_right(method: str, token: Token | None) -> Response | None:
+    if token is None:
+        answer = plain(
+            401, "Unauthorized", "this server wants a bearer token", type="/problems/access-denied"
+        )
+        answer.headers["WWW-Authenticate"] = 'Bearer realm="stackconf"'
+        return answer
+    if not token.may("read" if method in _READING else "write"):
+        detail = f"the token `{token.name}` may only read"
+        return plain(403, "Forbidden", detail, type="/problems/access-denied")
+    return None
+
+
+def _wrong_body(method: str, headers: dict[str, str], limits: Limits) -> Response | None:
+    length = headers.get("content-length", "0")
+    has_body = length != "0" or "transfer-encoding" in headers
+    if method in _READING or not has_body:
+        return None
+    media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type not in _BODY_TYPES:
+        return plain(415, "Unsupported Media Type", "the body is application/json or application/yaml")
+    if not length.isdecimal() or int(length) > limits.body:
+        return _too_large(limits)
+    return None
+
+
+def _too_large(limits: Limits) -> Response:
+    return plain(413, "Content Too Large", f"a body has at most {limits.body} bytes")
+
+
+class _Refused(Exception):
+    def __init__(self, answer: Response) -> None:
+        self.answer = answer
+
+
+class _Body:
+    """A request's body as it comes in: not more of it, and not slower, than the limits allow."""
+
+    def __init__(self, receive: Receive, limits: Limits) -> None:
+        self._receive, self._limits = receive, limits
+        self._bytes = 0
+        self._until: float | None = None
+        self._complete = False
+        self.began = False
+
+    async def __call__(self) -> Message:
+        """The next part."""
+        if self._complete:
+            return await self._receive()
+        loop = asyncio.get_running_loop()
+        if self._until is None:
+            self._until = loop.time() + self._limits.seconds
+        try:
+            async with asyncio.timeout_at(self._until):
+                message = await self._receive()
+        except TimeoutError as error:
+            detail = f"the body did not arrive within {self._limits.seconds:g} s"
+            raise _Refused(plain(408, "Request Timeout", detail)) from error
+        self._bytes += len(message.get("body", b""))
+        if self._bytes > self._limits.body:
+            raise _Refused(_too_large(self._limits))
+        self._complete = not message.get("more_body", False)
+        return message
+
+    def watching(self, send: Send) -> Callable[[Message], Awaitable[None]]:
+        """`send`, which notes that the answer has begun."""
+
+        async def sending(message: Message) -> None:
+            self.began = True
+            await send(message)
+
+        return sending
