@@ -388,6 +388,8 @@ ERRORS: Mapping[type[StackconfError], st.SearchStrategy[StackconfError]] = {
     errors.StalePlan: st.builds(errors.StalePlan, st.lists(TEXT)),
     errors.SecretError: st.builds(errors.SecretError, TEXT, TEXT),
     errors.Sealed: st.builds(errors.Sealed, TEXT),
+    errors.AccessDenied: st.builds(errors.AccessDenied, TEXT),
+    errors.Unreachable: st.builds(errors.Unreachable, TEXT),
     errors.ApplyError: st.builds(errors.ApplyError, TEXT, _REPORTS),
     Misshapen: st.builds(Misshapen, TEXT, TEXT),
 }
@@ -430,6 +432,7 @@ def test_statuses():
         "StackconfError",
         "StoreDamaged",
         "StoreError",
+        "Unreachable",
     }
 
 

@@ -25,7 +25,7 @@ NO_CODES = {
     "store-id",
 }
 KEBAB = re.compile(r"[a-z]+(-[a-z]+)+")
-NOT_ISSUES = ("cli", "hardware", "shapes", "testing")
+NOT_ISSUES = ("cli", "client", "hardware", "server", "shapes", "testing")
 """Folders whose words with a dash are no issue codes."""
 
 

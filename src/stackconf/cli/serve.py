@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import click
@@ -27,15 +28,28 @@ if TYPE_CHECKING:
     show_default=True,
     help="How long an apply that runs at the end may still take before it is taken back.",
 )
+@click.option("--token-file", metavar="FILE", type=click.Path(), help="Who may ask: NAME SCOPE TOKEN a line.")
+@click.option("--allow-host", metavar="NAME", multiple=True, help="A name under which it may be asked.")
 @stack_options
 @pass_settings
-def serve(settings: Settings, *, host: str, port: int, no_apply: bool, grace: float) -> None:
+def serve(
+    settings: Settings,
+    *,
+    host: str,
+    port: int,
+    no_apply: bool,
+    grace: float,
+    token_file: str | None,
+    allow_host: tuple[str, ...],
+) -> None:
     """Host a stack: its providers run here, and the Configuration API answers over HTTP.
 
-    It ends with Ctrl-C or SIGTERM, after the apply that runs.
+    It ends with Ctrl-C or SIGTERM, after the apply that runs. SIGHUP has it read the stack file
+    again. Any address but this machine's own needs a token: in a file, or in STACKCONF_SERVE_TOKEN.
     """
     from stackconf.server.serving import Listening
     from stackconf.server.serving import serve as serve_stack
+    from stackconf.server.tokens import tokens_of
 
     path = stack_path(settings)
     registry = open_registry(settings)
@@ -52,5 +66,7 @@ def serve(settings: Settings, *, host: str, port: int, no_apply: bool, grace: fl
             skip_unknown=settings.skip_unknown or None,
         )
 
+    tokens = tokens_of(os.environ, token_file)
+    listening = Listening(host, port, grace, tokens, frozenset(map(str.lower, allow_host)))
     with logged(settings):
-        serve_stack(opening, Listening(host, port, grace), apply=not no_apply)
+        serve_stack(opening, listening, apply=not no_apply)

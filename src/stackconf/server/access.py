@@ -8,12 +8,12 @@ every request needs one, but for those that say no more than that the server is 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from attrs import field, frozen
+from starlette.exceptions import HTTPException
 
 from stackconf.server.problems import plain
 from stackconf.server.tokens import Tokens
@@ -26,17 +26,10 @@ if TYPE_CHECKING:
 
 OPEN_PATHS = frozenset({"/v1/health", "/v1/version"})
 """What needs no token."""
+_DENIED = "/problems/access-denied"
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _LOCAL_NAMES = frozenset({"localhost", "localhost.localdomain"})
-_BODY_TYPES = frozenset(
-    {
-        "application/json",
-        "application/yaml",
-        "application/x-yaml",
-        "text/yaml",
-        "application/merge-patch+json",
-    }
-)
+_BODY_TYPES = frozenset({"application/json", "application/yaml", "application/x-yaml", "text/yaml"})
 
 
 @frozen
@@ -89,13 +82,7 @@ class Guard:
             await refused(scope, receive, send)
             return
         scope.setdefault("state", {})["token"] = None if token is None else token.name
-        body = _Body(receive, self._rules.limits)
-        try:
-            await self._app(scope, body, body.watching(send))
-        except _Refused as refusal:
-            if body.began:
-                raise
-            await refusal.answer(scope, receive, send)
+        await self._app(scope, _Body(receive, self._rules.limits), send)
 
     def _refused(self, scope: Scope, headers: dict[str, str], token: Token | None) -> Response | None:
         from_elsewhere = self._from_elsewhere(headers)
@@ -133,14 +120,12 @@ def _name_of(host: str) -> str:
 
 def _without_right(method: str, token: Token | None) -> Response | None:
     if token is None:
-        answer = plain(
-            401, "Unauthorized", "this server wants a bearer token", type="/problems/access-denied"
-        )
+        answer = plain(401, "Unauthorized", "this server wants a bearer token", type=_DENIED)
         answer.headers["WWW-Authenticate"] = 'Bearer realm="stackconf"'
         return answer
     if not token.may("read" if method in _READING else "write"):
         detail = f"the token `{token.name}` may only read"
-        return plain(403, "Forbidden", detail, type="/problems/access-denied")
+        return plain(403, "Forbidden", detail, type=_DENIED)
     return None
 
 
@@ -153,17 +138,12 @@ def _wrong_body(method: str, headers: dict[str, str], limits: Limits) -> Respons
     if media_type not in _BODY_TYPES:
         return plain(415, "Unsupported Media Type", "the body is application/json or application/yaml")
     if not length.isdecimal() or int(length) > limits.body:
-        return _too_large(limits)
+        return plain(413, "Content Too Large", _too_large(limits))
     return None
 
 
-def _too_large(limits: Limits) -> Response:
-    return plain(413, "Content Too Large", f"a body has at most {limits.body} bytes")
-
-
-class _Refused(Exception):
-    def __init__(self, answer: Response) -> None:
-        self.answer = answer
+def _too_large(limits: Limits) -> str:
+    return f"a body has at most {limits.body} bytes"
 
 
 class _Body:
@@ -174,7 +154,6 @@ class _Body:
         self._bytes = 0
         self._until: float | None = None
         self._complete = False
-        self.began = False
 
     async def __call__(self) -> Message:
         """The next part."""
@@ -188,18 +167,9 @@ class _Body:
                 message = await self._receive()
         except TimeoutError as error:
             detail = f"the body did not arrive within {self._limits.seconds:g} s"
-            raise _Refused(plain(408, "Request Timeout", detail)) from error
+            raise HTTPException(408, detail) from error
         self._bytes += len(message.get("body", b""))
         if self._bytes > self._limits.body:
-            raise _Refused(_too_large(self._limits))
+            raise HTTPException(413, _too_large(self._limits))
         self._complete = not message.get("more_body", False)
         return message
-
-    def watching(self, send: Send) -> Callable[[Message], Awaitable[None]]:
-        """`send`, which notes that the answer has begun."""
-
-        async def sending(message: Message) -> None:
-            self.began = True
-            await send(message)
-
-        return sending

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 
 from stackconf._version import __version__
 from stackconf.server import problems
+from stackconf.server.access import Guard, Rules
 from stackconf.server.routes import applying, configurations, history, looking, service
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 _PARTS = (configurations, applying, looking, history, service)
 
 
-def create_app(hosted: Hosted) -> FastAPI:
+def create_app(hosted: Hosted, rules: Rules | None = None) -> FastAPI:
     """The Configuration API of a hosted stack, to be served by any ASGI server."""
     app = FastAPI(
         title="stackconf",
@@ -29,4 +30,5 @@ def create_app(hosted: Hosted) -> FastAPI:
     for part in _PARTS:
         app.include_router(part.router)
     problems.install(app)
+    app.add_middleware(Guard, rules=rules or Rules())
     return app

@@ -9,12 +9,13 @@ from contextlib import contextmanager
 from threading import Event, Thread
 from typing import TYPE_CHECKING
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from stackconf.errors import InvalidConfig, StackconfError
 from stackconf.server.hosted import Hosted
 from stackconf.server.lines import told_of
 from stackconf.server.retrying import keep_retrying
+from stackconf.server.tokens import TOKEN_VARIABLE, Tokens
 
 if TYPE_CHECKING:
     from socket import socket
@@ -33,11 +34,15 @@ _log = logging.getLogger(__name__)
 
 @frozen
 class Listening:
-    """Where a server listens, and how long a running apply may still take at the end (seconds)."""
+    """Where a server listens and whom it serves, and how long a running apply may still take at the
+    end (seconds). `hosts` are names under which it may be asked, beside this machine's own.
+    """
 
     host: str = DEFAULT_HOST
     port: int = DEFAULT_PORT
     grace: float = GRACE_SECONDS
+    tokens: Tokens = field(factory=Tokens)
+    hosts: frozenset[str] = frozenset()
 
     @property
     def url(self) -> str:
@@ -60,11 +65,15 @@ def serve(opening: Opening, listening: Listening, *, apply: bool = True) -> None
     had.
     """
     try:
+        from stackconf.server.access import Rules, is_loopback
         from stackconf.server.app import create_app
         from stackconf.server.listener import Listener
     except ImportError as error:
         raise InvalidConfig("the server needs more packages: pip install 'stackconf[server]'") from error
 
+    if not listening.tokens and not is_loopback(listening.host):
+        problem = f"{listening.host} can be reached from other machines, so it needs a token"
+        raise InvalidConfig(f"{problem}: give --token-file FILE, or set {TOKEN_VARIABLE}")
     hosted = Hosted(opening)
 
     def ending() -> None:
@@ -73,7 +82,8 @@ def serve(opening: Opening, listening: Listening, *, apply: bool = True) -> None
     try:
         with _bound(listening) as listener:
             url = evolve(listening, port=listener.getsockname()[1]).url
-            server = Listener(create_app(hosted), ending=ending, seconds=listening.grace + _LAST_ANSWERS)
+            app = create_app(hosted, Rules(listening.tokens, listening.hosts))
+            server = Listener(app, ending=ending, seconds=listening.grace + _LAST_ANSWERS)
             with hosted.hosting(url), _reloading(hosted), _retrying(hosted):
                 if apply:
                     _begin(hosted)

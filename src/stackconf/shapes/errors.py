@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from attrs import frozen
 
 from stackconf.errors import (
+    AccessDenied,
     ApplyBusy,
     ApplyError,
     Conflict,
@@ -33,6 +34,7 @@ from stackconf.errors import (
     StoreDamaged,
     StoreError,
     UnknownName,
+    Unreachable,
 )
 from stackconf.shapes.issues import issue_from, issues_data
 from stackconf.shapes.reading import Given, Misshapen
@@ -243,6 +245,8 @@ PROBLEMS: Mapping[type[StackconfError], Problem] = {
         lambda given, _: Misshapen(given.text("problem"), given.text("where")),
         _attributes("problem", "where"),
     ),
+    AccessDenied: Problem("access-denied", "Access denied", 403, _plain(AccessDenied)),
+    Unreachable: Problem("unreachable", "The server cannot be reached", 502, _plain(Unreachable)),
     StackconfError: Problem("error", "Something is wrong", 500, _plain(StackconfError)),
 }
 """Every class of the tree, in its own words."""
