@@ -79,6 +79,16 @@ def test_what_is_sent_and_what_comes_back():
     assert seen == [("GET", "/v", b"", "a"), ("POST", "/behind/v", b'{"a": 1}', None)]
 
 
+def test_a_list_is_taken_where_it_is_asked_for():
+    with acme(lambda handler: send(handler, 200, '[{"id": 0}]')) as server:
+        assert server.ask_list("GET", "/") == [{"id": 0}]
+        with pytest.raises(Rejected, match="not like an Acme server"):
+            server.ask("GET", "/")
+    answering = acme(lambda handler: send(handler, 200, "{}"))
+    with answering as server, pytest.raises(Rejected, match="not like an Acme server"):
+        server.ask_list("POST", "/", [{"id": 0}])
+
+
 @pytest.mark.parametrize(
     ("status", "text", "message"),
     [

@@ -9,6 +9,7 @@ from __future__ import annotations
 DISTRIBUTIONS = {
     "agents/inline::meta-reference": "stackconf-agents",
     "inference/inline::vllm": "stackconf-vllm",
+    "inference/remote::llama-cpp-server": "stackconf-llama-cpp",
     "inference/remote::ollama": "stackconf-ollama",
     "inference/remote::vllm": "stackconf-vllm",
     "scoring/inline::braintrust": "stackconf-braintrust",

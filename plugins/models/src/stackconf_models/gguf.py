@@ -337,6 +337,7 @@ class _Described:
             parameters=parameters or None,
             weight_bytes=total or None,
             layer_bytes=_layer_bytes(tensors, layers),
+            input_bytes=next((each.size for each in tensors if each.name == "token_embd.weight"), None),
             dtype=_UNQUANTISED.get(self.file_type() or ""),
             quantisation=self.quantisation(total, parameters),
             problems=self.problems,

@@ -133,6 +133,9 @@ class ModelShape:
     """The tensors on disk; exact where known."""
     layer_bytes: tuple[int, ...] | None = None
     """The tensors of each layer, first to last; known from a GGUF file only."""
+    input_bytes: int | None = None
+    """The table of words that come in (`token_embd`), which llama.cpp keeps in main memory; known from
+    a GGUF file only."""
     dtype: str | None = None
     """`bfloat16`, `float16`, `float32`, `float8`: what unquantised values are."""
     quantisation: Quantisation | None = None

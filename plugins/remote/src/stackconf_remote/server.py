@@ -11,7 +11,7 @@ import re
 import socket
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from http.client import (
@@ -23,7 +23,7 @@ from http.client import (
     IncompleteRead,
     RemoteDisconnected,
 )
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 from urllib.parse import urlsplit
 
 from attrs import field, frozen
@@ -31,6 +31,8 @@ from attrs import field, frozen
 if TYPE_CHECKING:
     from stackconf_remote.network import NetworkConfig, TlsConfig
 
+Body: TypeAlias = Mapping[str, Any] | Sequence[Mapping[str, Any]]
+"""What is sent as JSON."""
 CONNECT_SECONDS = 2.0
 READ_SECONDS = 5.0
 MAX_MESSAGE = 300
@@ -85,7 +87,7 @@ class JsonServer:
     tls: TlsConfig | None = field(default=None, repr=False)
 
     def ask(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, timeout: float | None = None
+        self, method: str, path: str, body: Body | None = None, timeout: float | None = None
     ) -> dict[str, Any]:
         """The answer, which must be a JSON object with status 200.
 
@@ -93,6 +95,17 @@ class JsonServer:
         drips. Raises `Unreachable` where the server cannot be asked or a gateway says so, and
         `Rejected` for every other answer.
         """
+        answer: dict[str, Any] = self._asked(method, path, body, timeout, dict)
+        return answer
+
+    def ask_list(
+        self, method: str, path: str, body: Body | None = None, timeout: float | None = None
+    ) -> list[Any]:
+        """As `ask`, where the answer must be a JSON list."""
+        answer: list[Any] = self._asked(method, path, body, timeout, list)
+        return answer
+
+    def _asked(self, method: str, path: str, body: Body | None, timeout: float | None, kind: type) -> Any:
         try:
             status, content_type, text = self._exchange(method, path, body, timeout or self.read_seconds)
         except ssl.SSLError as error:
@@ -107,15 +120,13 @@ class JsonServer:
             raise Unreachable(f"cannot reach {self.address}: {_reason(error)}") from None
         except (BadStatusLine, HTTPException):
             raise Rejected(f"{self.address} does not speak HTTP as {self.product} does; check url") from None
-        return self._read_answer(status, content_type, text)
+        return self._read_answer(status, content_type, text, kind)
 
     def error_in(self, answer: Mapping[str, Any]) -> object:
         """Where an error's answer has the message, for people; a subclass may know another place."""
         return answer.get("error")
 
-    def _exchange(
-        self, method: str, path: str, body: Mapping[str, Any] | None, timeout: float
-    ) -> tuple[int, str, bytes]:
+    def _exchange(self, method: str, path: str, body: Body | None, timeout: float) -> tuple[int, str, bytes]:
         connection, prefix = self._connection()
         data = None if body is None else json.dumps(body).encode()
         headers = {"Accept": "application/json", "Connection": "close", **self.headers}
@@ -150,7 +161,7 @@ class JsonServer:
             return HTTPSConnection(host, parts.port, timeout=self.connect_seconds, context=context), prefix
         return HTTPConnection(host, parts.port, timeout=self.connect_seconds), prefix
 
-    def _read_answer(self, status: int, content_type: str, text: bytes) -> dict[str, Any]:
+    def _read_answer(self, status: int, content_type: str, text: bytes, kind: type) -> Any:
         try:
             answer = json.loads(text)
         except (ValueError, RecursionError):
@@ -162,7 +173,7 @@ class JsonServer:
             check = f"; check {self.unauthorised}" if self.unauthorised else ""
             advice = check if status == HTTPStatus.UNAUTHORIZED else ""
             raise Rejected(f"{self.product} at {self.address} answers {status}: {message}{advice}", status)
-        if not isinstance(answer, dict):
+        if not isinstance(answer, kind):
             raise Rejected(f"{self.address} answers, but not like {self.kind} ({content_type}); check url")
         return answer
 

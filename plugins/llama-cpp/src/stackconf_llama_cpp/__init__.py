@@ -1,0 +1,1 @@
+"""The llama.cpp server as a provider for stackconf."""
