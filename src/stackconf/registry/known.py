@@ -8,6 +8,7 @@ from __future__ import annotations
 
 DISTRIBUTIONS = {
     "agents/inline::meta-reference": "stackconf-agents",
+    "inference/inline::sentence-transformers": "stackconf-sentence-transformers",
     "inference/inline::vllm": "stackconf-vllm",
     "inference/remote::llama-cpp-server": "stackconf-llama-cpp",
     "inference/remote::ollama": "stackconf-ollama",
