@@ -8,6 +8,7 @@ every request needs one, but for those that say no more than that the server is 
 from __future__ import annotations
 
 import asyncio
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -49,6 +50,7 @@ class Rules:
     limits: Limits = field(factory=Limits)
 
 
+@lru_cache(256)
 def is_loopback(host: str) -> bool:
     """Whether an address or a name is this machine's own.
 

@@ -9,12 +9,19 @@ from fastapi import FastAPI
 from stackconf._version import __version__
 from stackconf.server import problems
 from stackconf.server.access import Guard, Rules
+from stackconf.server.at_hand import AtHand
 from stackconf.server.routes import applying, configurations, history, looking, service
 
 if TYPE_CHECKING:
     from stackconf.server.hosted import Hosted
 
 _PARTS = (configurations, applying, looking, history, service)
+
+_SHORT_CUTS = {
+    "/v1/inspect/configurations": "inspect",
+    "/v1/inspect/effective": "effective",
+    "/v1/configurations": "configurations",
+}
 
 
 def create_app(hosted: Hosted, rules: Rules | None = None) -> FastAPI:
@@ -30,5 +37,6 @@ def create_app(hosted: Hosted, rules: Rules | None = None) -> FastAPI:
     for part in _PARTS:
         app.include_router(part.router)
     problems.install(app)
+    app.add_middleware(AtHand, hosted=hosted, paths=_SHORT_CUTS)
     app.add_middleware(Guard, rules=rules or Rules())
     return app

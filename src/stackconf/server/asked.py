@@ -59,9 +59,19 @@ def expected_revision(request: Request) -> int | None:
 
 def is_known(request: Request, etag: str) -> bool:
     """Whether `If-None-Match` says that the caller has it already."""
-    given = request.headers.get("if-none-match")
+    return has(request.headers.get("if-none-match"), etag)
+
+
+def has(given: str | None, etag: str) -> bool:
+    """Whether an `If-None-Match` has an entity tag.
+
+    >>> has('"1-aa", W/"2-bb"', '"2-bb"'), has("*", '"2-bb"'), has(None, '"2-bb"')
+    (True, True, False)
+    """
     if given is None:
         return False
+    if given == etag:
+        return True
     return given.strip() == "*" or etag in {each.strip().removeprefix("W/") for each in given.split(",")}
 
 
