@@ -12,6 +12,7 @@ _SHORT_NAME = 4
 _SHORT_CUTOFF = 0.65
 _CUTOFF = 0.75
 _PREFIX_CUTOFF = 0.65
+_MOST_NAMED = 12
 MAX_NAME = 200
 """Longer names are no misspellings, and comparing them is quadratic."""
 
@@ -89,6 +90,9 @@ def known(keys: Iterable[str]) -> str:
 
     >>> known(["inference/ollama"]), known([])
     ('it has inference/ollama', 'it has no providers')
+    >>> known("abcdefghijklmnopqrstuvwxyz")
+    'it has a, b, c, d, e, f, g, h, i, j, k, l and 14 more'
     """
     keys = list(keys)
-    return f"it has {', '.join(keys)}" if keys else "it has no providers"
+    more = f" and {len(keys) - _MOST_NAMED} more" if len(keys) > _MOST_NAMED else ""
+    return f"it has {', '.join(keys[:_MOST_NAMED])}{more}" if keys else "it has no providers"

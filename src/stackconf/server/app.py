@@ -10,17 +10,18 @@ from stackconf._version import __version__
 from stackconf.server import problems
 from stackconf.server.access import Guard, Rules
 from stackconf.server.at_hand import AtHand
-from stackconf.server.routes import applying, configurations, history, looking, service
+from stackconf.server.routes import applying, configurations, history, looking, service, upstream
 
 if TYPE_CHECKING:
     from stackconf.server.hosted import Hosted
 
-_PARTS = (configurations, applying, looking, history, service)
+_PARTS = (configurations, applying, looking, history, service, upstream)
 
 _SHORT_CUTS = {
     "/v1/inspect/configurations": "inspect",
     "/v1/inspect/effective": "effective",
     "/v1/configurations": "configurations",
+    **dict.fromkeys((f"{prefix}/providers" for prefix in upstream.PREFIXES), "providers"),
 }
 
 
