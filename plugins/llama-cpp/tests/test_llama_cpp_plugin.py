@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
+import subprocess
 import sys
+import time
 from contextlib import suppress
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -17,6 +20,8 @@ from llama_stand_in import handler
 from stackconf.testing import fresh_process, machine, serve, stack_with, unused_port
 from stackconf_llama_cpp import plugin
 from stackconf_llama_cpp.config import LlamaCppServerConfig
+from stackconf_llama_cpp.environment import variables
+from stackconf_llama_cpp.memory import Slots, cache, compute_bytes, weights
 from stackconf_llama_cpp.server import Rejected
 from stackconf_models import EngineFailed
 
@@ -174,6 +179,51 @@ def test_adapters_are_scaled_after_a_restart_and_without_one(site):
     applied.undo()
     assert applied.check() == "the adapter de.gguf counts 0.5, not 0.1"
     assert (folder / "pid").read_text(encoding="utf-8") == pid
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"ctx_size": 8192, "parallel": 1},
+        {"ctx_size": 8192, "parallel": 4, "flash_attn": "off"},
+        {"ctx_size": 6000, "parallel": 3, "cache_type_k": "q8_0", "cache_type_v": "q4_0"},
+        {"ctx_size": 8192, "parallel": 4, "kv_unified": True, "ubatch_size": 128},
+    ],
+)
+@NO_REAL
+def test_a_real_server_takes_what_was_computed(tmp_path, settings):
+    """Its log: the cache to the byte, the weights to the page, computing at most the formula and 4 MiB."""
+    path = llama(tmp_path / "tiny.gguf", layers=3, width=512, wide=1024, words=2048)
+    config = LlamaCppServerConfig(
+        base_url=f"http://127.0.0.1:{unused_port()}/v1",
+        model_path=str(path),
+        engine_version="b11434",
+        config_file="/etc/llama.env",
+        engine_env={"LLAMA_ARG_REPACK": False, "LLAMA_ARG_LOG_VERBOSITY": 4},
+        devices=[],
+        memory_bytes=8 * 1024**3,
+        **settings,
+    )
+    log = tmp_path / "log"
+    with log.open("wb") as out:
+        process = subprocess.Popen([REAL], env=os.environ | variables(config), stdout=out, stderr=out)
+    try:
+        waited = next(each for each in range(200) if b"listening" in log.read_bytes() or time.sleep(0.1))
+    finally:
+        process.kill()
+        process.wait()
+    assert waited < 200
+    text = log.read_text(encoding="utf-8", errors="replace")
+    logged = dict(re.findall(r"CPU\w* (KV|compute|model) buffer size = +([\d.]+) MiB", text))
+    shape, mib = config.told.shape, 1024**2
+    kept = cache(shape, type_k=config.cache_type_k, type_v=config.cache_type_v).value
+    slots = Slots(config.ctx_size, config.parallel, config.kv_unified)
+    assert float(logged["KV"]) * mib == pytest.approx(kept.size(slots), abs=0.005 * mib)
+    assert float(logged["model"]) * mib == pytest.approx(weights(shape).value.total, abs=0.01 * mib)
+    formula = compute_bytes(
+        shape, ubatch=config.ubatch_size, context=slots.each, flash=config.flash_attn != "off"
+    )
+    assert float(logged["compute"]) * mib <= formula + 4 * mib
 
 
 def test_a_restart_that_fails_says_why_without_the_token(site):

@@ -32,7 +32,8 @@ def misfit(case: Case) -> str:
 
 def advice(case: Case, machine: Machine) -> str:
     """What would fit instead: other settings, other weights, or more memory."""
-    return "; or ".join(_ideas(case, machine)) or "more memory or a smaller model is needed"
+    ideas = "; or ".join(_ideas(case, machine))
+    return f"{ideas} would do" if ideas else "more memory or a smaller model is needed"
 
 
 def _ideas(case: Case, machine: Machine) -> Iterator[str]:

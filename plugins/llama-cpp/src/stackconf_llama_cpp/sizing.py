@@ -209,7 +209,7 @@ def _loading(case: Case, placed: Placed, machine: Machine) -> Iterator[tuple[str
     here, memory = placed.host_weights, machine.memory_bytes
     if memory is None:
         return
-    limited, swap = bool(machine.memory_limited), machine.swap_bytes or 0
+    limited, swap = bool(machine.memory_limited), machine.swap_bytes
     stays = placed.gpu_layers < case.units or case.unified
     size, all_of_it = size_text(here), size_text(memory)
     if limited and stays:
@@ -223,8 +223,10 @@ def _loading(case: Case, placed: Placed, machine: Machine) -> Iterator[tuple[str
         yield "mlock", True, f"{told}; the service needs LimitMEMLOCK=infinity"
     elif swap and stays:
         yield "mlock", False, f"{size} of weights are more than half of {all_of_it}"
+    elif swap is None and stays:
+        yield "mlock", None, "not set: whether there is swap is unknown"
     else:
-        yield "mlock", False, "no swap" if not swap else "all layers are on devices"
+        yield "mlock", False, "no swap" if stays else "all layers are on devices"
     spare = max(0, (case.host_room or 0) - placed.host) // MIB
     told = f"{size_text(spare * MIB)} of main memory left"
     yield (
