@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from stackconf.resolve.resolve import Resolved
     from stackconf.stackfile.model import StackFile
     from stackconf.store.base import Status
-    from stackconf.types import UpdateClass
+    from stackconf.types import Accelerated, UpdateClass
 
 ProviderState: TypeAlias = Literal["valid", "invalid", "not managed", "disabled"]
 """`not managed`: no plugin knows its type, and the stack allows that. `disabled`: in the stack file."""
@@ -81,7 +81,8 @@ class DescribedType:
     plugin: str
     config_class: str
     api_dependencies: tuple[str, ...] = ()
-    accelerators: bool | Literal["little"] = False
+    accelerators: Accelerated | Literal["depends"] = False
+    """`depends`: on a provider's settings."""
     fields: tuple[DescribedField, ...] = ()
     json_schema: Mapping[str, Any] | None = field(default=None, repr=False)
     schema_problem: str = ""
@@ -130,7 +131,7 @@ def described(registry: Registry, key: str) -> DescribedType:
         owned.hooks.owner.label,
         f"{owned.config_class.__module__}.{owned.config_class.__qualname__}",
         tuple(kind.api_dependencies),
-        kind.accelerators,
+        "depends" if callable(kind.accelerators) else kind.accelerators,
         tuple(_of_class(owned.plan, "", inherited=False, above="restart", depth=0)),
         schema,
         problem,

@@ -18,7 +18,7 @@ from stackconf.apply import Observer, Report
 from stackconf.attempts import Attempts
 from stackconf.deadline import hook_seconds, map_with_deadline
 from stackconf.detectors import detectors_of
-from stackconf.errors import InvalidConfig, PluginLoadError, SecretError
+from stackconf.errors import HookError, InvalidConfig, PluginLoadError, SecretError
 from stackconf.plan import (
     Plan,
     ProviderChange,
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from stackconf.stackfile.model import ProviderEntry, StackFile
     from stackconf.status import StackStatus
     from stackconf.store.base import Configuration, State, Store, View
-    from stackconf.types import ProviderType
+    from stackconf.types import Accelerated
 
 Overlays = Mapping[str, tuple[Overlay, ...]]
 
@@ -88,7 +88,7 @@ class Resolution:
         if self.claims and self.hardware is not None:
             from stackconf.resolve.claims import claim_issues
 
-            found += claim_issues(self.claims, self.hardware)
+            found += claim_issues(self.claims, self.hardware, self.shares)
         for resolved in self.providers.values():
             found += [_with_way_out(issue, resolved) for issue in resolved.issues]
             plan = resolved.plan
@@ -186,8 +186,8 @@ _NOBODY = ""
 """The key of the overlays of which nobody can say for whom they are."""
 
 
-def _little(wanting: Mapping[str, ProviderType]) -> list[str]:
-    return [key for key, kind in wanting.items() if kind.accelerators == "little"]
+def _little(wanting: Mapping[str, Accelerated]) -> list[str]:
+    return [key for key, wants in wanting.items() if wants == "little"]
 
 
 def _part(configuration: Configuration) -> dict[str, Overlay]:
@@ -296,13 +296,21 @@ class Manager:
         placement: Mapping[str, Placement] = self.stack.settings.get("placement", {})
         return placement
 
-    def _wanting(self) -> dict[str, ProviderType]:
-        """The providers whose types say that they use accelerators."""
-        owners = {
-            key: self.registry.find(entry.api, entry.provider_type) for key, entry in self._entries.items()
-        }
-        found = {key: owned.kind for key, owned in owners.items() if isinstance(owned, Owned)}
-        return {key: kind for key, kind in found.items() if kind.accelerators}
+    def _wanting(self, issues: list[Issue] | None = None) -> dict[str, Accelerated]:
+        """The providers that use accelerators, and whether they need little."""
+        found = {key: self._wants(entry, issues) for key, entry in self._entries.items()}
+        return {key: wants for key, wants in found.items() if wants}
+
+    def _wants(self, entry: ProviderEntry, issues: list[Issue] | None) -> Accelerated:
+        owned = self.registry.find(entry.api, entry.provider_type)
+        try:
+            return isinstance(owned, Owned) and owned.accelerators(entry.key, entry.config)
+        except HookError as error:
+            if issues is not None:
+                text = str(error).removeprefix(f"{entry.key}: ")
+                told = Issue(text, code="hook-error", provider=entry.key, hint=PLUGIN_DEFECT)
+                issues.append(told)
+            return True
 
     def _shared(self) -> _Sharing:
         """Who gets a part of the accelerators; most machines and stacks have nothing to share."""
@@ -310,13 +318,14 @@ class Manager:
             hardware, placement = self.hardware, self._placement
             many = len(self._entries) > 1 and hardware.visible_accelerators
             self._sharing = _NOT_SHARED
-            if placement or (many and len(self._wanting()) > 1):
+            issues: list[Issue] = []
+            wanting = self._wanting(issues) if placement or many else {}
+            if placement or len(wanting) > 1:
                 from stackconf.hardware.shares import sharing
 
-                wanting = self._wanting()
                 found = sharing(hardware, wanting, placement, little=_little(wanting))
-                issues = tuple(self._misplaced(fault) for fault in found.faults)
-                self._sharing = _Sharing(found.shares, issues)
+                issues += [self._misplaced(fault) for fault in found.faults]
+                self._sharing = _Sharing(found.shares, tuple(issues))
         return self._sharing
 
     def _misplaced(self, fault: Fault) -> Issue:

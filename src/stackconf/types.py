@@ -7,7 +7,7 @@ Nothing here does anything. Provider authors meet `ProviderType`, `Provider`, `b
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Generic, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
 
 from attrs import field, frozen
 
@@ -25,6 +25,9 @@ LayerName: TypeAlias = Literal["class", "hardware", "stack", "overlay"]
 UpdateClass: TypeAlias = Literal["in_place", "reload", "restart"]
 """What a change of a field costs the running provider."""
 
+Accelerated: TypeAlias = bool | Literal["little"]
+"""Whether a provider uses accelerators, or only a corner of one."""
+
 
 @frozen
 class ProviderType:
@@ -34,6 +37,8 @@ class ProviderType:
     imported when a stack uses the type. `api_dependencies` are the apis whose providers are
     applied before this one. `accelerators` says that its providers use the machine's accelerators
     where there are any: several of them are given shares, and `"little"` only a corner of a card.
+    Where that depends on the provider, such as on whether its server is here, it is a function of the
+    `config` that the stack file has for it.
     `user_fields` are the fields that users may set where the class, which somebody else wrote, does
     not say so itself: dotted paths, each with what a change of it costs; `update` is what a change
     of any other field costs.
@@ -50,7 +55,7 @@ class ProviderType:
     config_class: type[BaseModel] | str = field(repr=False)
     description: str = ""
     api_dependencies: tuple[str, ...] = ()
-    accelerators: bool | Literal["little"] = False
+    accelerators: Accelerated | Callable[[Mapping[str, Any]], Accelerated] = False
     user_fields: Mapping[str, UpdateClass] | None = field(default=None, repr=False, hash=False)
     update: UpdateClass = "restart"
     in_process: bool = False

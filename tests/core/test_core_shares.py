@@ -208,6 +208,89 @@ def test_an_oversubscribed_card_stops_an_apply(tmp_path):
     assert [issue.code for issue in stack.plan().errors] == ["over-claimed"]
 
 
+def test_who_claims_nothing_counts_with_what_was_given(tmp_path):
+    class Quiet(BaseModel):
+        model: str = ""
+
+    plugin = Serving()
+    plugin.provides = (
+        *plugin.provides,
+        ProviderType("inference", "remote::silent", Quiet, accelerators=True),
+    )
+    entries = [
+        {"provider_id": "a", "provider_type": "remote::naive", "config": {"memory": 0.6}},
+        {"provider_id": "b", "provider_type": "remote::silent", "config": {}},
+    ]
+    data = {"version": 2, "providers": {"inference": entries}}
+    stack = opened(open_stack(tmp_path, data, plugin, hardware=simulate("l40s")))
+    (issue,) = stack.issues
+    assert issue.level == "warning"
+    assert issue.message.startswith("card 0: 1.075 of its memory is claimed: inference/a 0.6 (`memory`, ")
+    assert issue.message.endswith(
+        "inference/b 0.475 (given to it); above 0.95 the last one finds too little free to start"
+    )
+
+
+def test_a_provider_claims_only_the_cards_that_it_computes_on(tmp_path):
+    class Counting(BaseModel):
+        memory: float = user_field(0.9, claims="accelerator_memory_fraction")
+        cards: int | None = None
+
+        @property
+        def stackconf_accelerators(self):
+            return self.cards
+
+    plugin = Serving()
+    plugin.provides = (ProviderType("inference", "remote::counting", Counting, accelerators=True),)
+    entries = [
+        {"provider_id": name, "provider_type": "remote::counting", "config": {"cards": cards}}
+        for name, cards in {"a": 1, "b": None}.items()
+    ]
+    data = {"version": 2, "providers": {"inference": entries}}
+    stack = opened(open_stack(tmp_path, data, plugin, hardware=simulate("l40s:4")))
+    claimed = [(claim.provider, claim.unit) for claim in stack.resolution.claims]
+    assert claimed == [
+        ("inference/a", (0, None)),
+        ("inference/b", (2, None)),
+        ("inference/b", (3, None)),
+    ]
+    assert stack.issues == ()
+
+
+def here(config):
+    return {"yes": True, "no": False}[config["here"]]
+
+
+@pytest.mark.parametrize(("b", "cards"), [("yes", [0]), ("no", [0, 1]), ("who knows", [0])])
+def test_whether_a_provider_uses_cards_may_depend_on_its_settings(tmp_path, b, cards):
+    class Maybe(BaseModel):
+        here: str = user_field("yes")
+        key: str = "sk-secret-1"
+        memory: float = user_field(0.9, claims="accelerator_memory_fraction")
+
+    plugin = Serving()
+    kind = ProviderType("inference", "remote::maybe", Maybe, accelerators=here)
+    plugin.provides = (*plugin.provides, kind)
+    entries = [
+        {"provider_id": "a", "provider_type": "remote::engine", "config": {}},
+        {"provider_id": "b", "provider_type": "remote::maybe", "config": {"here": b, "memory": 1.0}},
+    ]
+    data = {"version": 2, "providers": {"inference": entries}}
+    stack = opened(open_stack(tmp_path, data, plugin, hardware=simulate("l40s:2")))
+    assert value_of(stack, "a").cards == cards
+    assert ("inference/b" in {claim.provider for claim in stack.resolution.claims}) == (b != "no")
+    # A user of it cannot take cards away from the others.
+    change = {"inference": [{"provider_id": "b", "config": {"here": "yes"}}]}
+    stack.configurations.register(change, name="mine")
+    assert value_of(stack, "a").cards == cards
+    told = [issue for issue in stack.issues if issue.code == "hook-error"]
+    assert len(told) == (b == "who knows")
+    for issue in told:
+        assert "accelerators" in issue.message
+        assert "raised KeyError" in issue.message
+        assert "who knows" not in issue.message
+
+
 def test_bytes_of_a_card_of_unknown_size_cannot_be_summed(tmp_path):
     box = machine(accelerators=[Accelerator("nvidia", 0, memory_kind="unified")])
     stack, _ = stack_of(
@@ -303,3 +386,19 @@ def test_when_the_cards_change_they_are_shared_out_anew(tmp_path, monkeypatch):
     assert value_of(stack, "b").cards == [1]
     assert stack.manager.look_again() is True
     assert value_of(stack, "b").cards == [2, 3]
+
+
+def test_a_type_whose_use_depends_on_its_settings_is_described_so(tmp_path):
+    from stackconf.described import described
+    from stackconf.shapes.types import type_data, type_from
+
+    class Maybe(BaseModel):
+        here: str = "yes"
+
+    plugin = Serving()
+    plugin.provides = (ProviderType("inference", "remote::maybe", Maybe, accelerators=here),)
+    data = {"version": 2, "providers": {"inference": []}}
+    stack = opened(open_stack(tmp_path, data, plugin, hardware=simulate("l4")))
+    told = described(stack.manager.registry, "inference/remote::maybe")
+    assert told.accelerators == "depends"
+    assert type_from(type_data(told)) == told

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from stackconf import Accelerator, Because, MigInstance, Problem, simulate
+from stackconf import Accelerator, Because, MigInstance, Problem, Provider, simulate
 from stackconf.testing import GIB, machine, no_hardware
 from stackconf_models import known_model
 from stackconf_vllm import plugin
@@ -21,8 +21,12 @@ def no_models_on_disk(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HOME", str(tmp_path))
 
 
-def values(hardware):
-    given = plugin.default_config(hardware=hardware) or {}
+REMOTE = Provider("inference", "vllm", "remote::vllm")
+INLINE = Provider("inference", "vllm", "inline::vllm")
+
+
+def values(hardware, provider=REMOTE):
+    given = plugin.default_config(provider=provider, hardware=hardware) or {}
     return {name: each.value if isinstance(each, Because) else each for name, each in given.items()}
 
 
@@ -81,7 +85,7 @@ def test_every_versions_form_of_the_remote_type_is_accepted(block, address, toke
 
 def test_upstreams_form_of_the_inline_type_is_accepted_and_has_its_defaults():
     assert InlineVllmConfig(enforce_eager=True, max_tokens=1).max_num_seqs == 4
-    config = InlineVllmConfig(tensor_parallel_size=2, **values(simulate("l40s:2")))
+    config = InlineVllmConfig(tensor_parallel_size=2, **values(simulate("l40s:2"), INLINE))
     assert (config.tensor_parallel_size, config.max_model_len, config.gpu_memory_utilization) == (
         2,
         4096,
@@ -90,7 +94,7 @@ def test_upstreams_form_of_the_inline_type_is_accepted_and_has_its_defaults():
 
 
 def test_inline_with_a_model_is_sized_like_a_server_on_this_machine():
-    config = InlineVllmConfig(model=SMALL, **values(simulate("l4:1")))
+    config = InlineVllmConfig(model=SMALL, **values(simulate("l4:1"), INLINE))
     assert (config.tensor_parallel_size, config.gpu_memory_utilization) == (1, 0.9)
     # (0.9 x 23034 - 15316.5 - 176 - 3584) MiB / 128 KiB = 13232.9
     assert config.max_model_len == 13232 // 16 * 16
@@ -111,6 +115,10 @@ def test_inline_with_a_model_is_sized_like_a_server_on_this_machine():
         ({"config_file": "vllm.yaml"}, "not an absolute path"),
         ({"restart_command": ["true"]}, "set config_file"),
         ({"config_file": "/a", "restart_command": []}, "at least 1"),
+        ({"environment_file": "/a"}, "set config_file"),
+        ({"config_file": "/a", "environment_file": "/a"}, "name another one"),
+        ({"config_file": "/a", "visible_devices": "0; rm"}, "pattern"),
+        ({"devices": [{"share": 1.5}]}, "less than or equal to 1"),
         ({"engine_args": {"api_key": "secret-pw"}}, "set VLLM_API_KEY"),
         ({"engine_args": {"max_model_len": 5}}, "max_model_len is a setting of its own"),
         ({"engine_args": {"--port": 5}}, "without leading dashes"),
@@ -140,7 +148,7 @@ def test_only_addresses_limits_and_sizes_are_the_users():
 
 
 def test_equal_cards_stand_together_with_the_reason():
-    given = plugin.default_config(hardware=simulate("h100-80gb-sxm:8"))["devices"]
+    given = plugin.default_config(provider=REMOTE, hardware=simulate("h100-80gb-sxm:8"))["devices"]
     assert given.reason == "8 x NVIDIA H100 80GB HBM3, 79.6 GiB each"
     assert given.value == [
         {
@@ -154,9 +162,9 @@ def test_equal_cards_stand_together_with_the_reason():
 
 def test_no_accelerator_is_not_an_unknown_one():
     assert values(machine()) == {"devices": []}
-    assert plugin.default_config(hardware=no_hardware()) is None
+    assert plugin.default_config(provider=REMOTE, hardware=no_hardware()) is None
     failed = Problem("acme", "everything", "timeout", "did not answer within 10 s")
-    assert plugin.default_config(hardware=evolve(machine(), problems=(failed,))) is None
+    assert plugin.default_config(provider=REMOTE, hardware=evolve(machine(), problems=(failed,))) is None
 
 
 def test_what_is_free_now_does_not_change_the_sizes():

@@ -198,3 +198,37 @@ def test_the_plugin_module_is_light():
     code = f"import sys, stackconf_vllm.plugin; print(*{heavy})"
     done = fresh_process(code)
     assert done.stdout.strip() == "", done.stderr
+
+
+def test_the_cards_are_written_for_the_service_and_a_change_of_them_restarts_it_with_stand_in(site):
+    folder, settings = site
+    environment = folder / "vllm.env"
+    settings = {**settings, "environment_file": str(environment)}
+    first = RemoteVllmConfig(**settings)
+    assert apply(first).check() is None
+    assert environment.read_text(encoding="utf-8").endswith("\n# all cards\n")
+    pid = (folder / "pid").read_text(encoding="utf-8")
+    second = RemoteVllmConfig(**settings, visible_devices="2,3")
+    applied = apply(second, first)
+    assert applied.check() is None
+    assert "restarted; the engine is well" in applied.detail
+    assert f"its cards: wrote {environment}" in applied.detail
+    assert environment.read_text(encoding="utf-8").splitlines()[1:] == [
+        "CUDA_DEVICE_ORDER=PCI_BUS_ID",
+        "CUDA_VISIBLE_DEVICES=2,3",
+    ]
+    assert "CUDA_VISIBLE_DEVICES=2,3" in (folder / "vllm.yaml").read_text(encoding="utf-8")
+    assert (folder / "pid").read_text(encoding="utf-8") != pid
+    applied.undo()
+    assert applied.check_undo() is None
+    assert environment.read_text(encoding="utf-8").endswith("\n# all cards\n")
+    environment.write_text("CUDA_VISIBLE_DEVICES=7\n", encoding="utf-8")
+    assert applied.check_undo() is not None
+
+
+def test_an_engine_that_cannot_be_configured_keeps_its_environment(site):
+    folder, settings = site
+    settings = {**settings, "environment_file": str(folder / "vllm.env"), "restart_command": ["no-such-9"]}
+    with pytest.raises(EngineFailed, match="there is no such program"):
+        apply(RemoteVllmConfig(**settings, visible_devices="1"))
+    assert not (folder / "vllm.env").exists()

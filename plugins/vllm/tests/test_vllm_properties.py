@@ -14,7 +14,7 @@ from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stackconf import Accelerator, Because, Hardware, MigInstance
+from stackconf import Accelerator, Because, Hardware, MigInstance, Provider
 from stackconf.testing import machine
 from stackconf_vllm import plugin
 from stackconf_vllm.config import SIZES, RemoteVllmConfig
@@ -101,7 +101,8 @@ asked = st.fixed_dictionaries(
 
 
 def configured(box: Hardware, path: str, **config: object) -> RemoteVllmConfig:
-    given = plugin.default_config(hardware=box) or {}
+    provider = Provider("inference", "vllm", "remote::vllm")
+    given = plugin.default_config(provider=provider, hardware=box) or {}
     values = {name: each.value if isinstance(each, Because) else each for name, each in given.items()}
     usual = {"config_file": "/etc/vllm.yaml", "restart_command": ["true"], "model": "acme/model"}
     return RemoteVllmConfig(**values, **usual, model_path=path, **config)

@@ -73,10 +73,15 @@ def _claimed(found: Iterable[Claim]) -> dict[tuple[str, Unit], float]:
 def _uses(usage: _Usage) -> list[Use]:
     """What a provider's own fields take, where they say so; otherwise what it is given."""
     units = {(key, unit): part for key, share in usage.shares.items() for unit, part in share.units.items()}
+    claimants = {key for key, _ in usage.claimed}
     told = []
     for (key, unit), part in {**units, **usage.claimed}.items():
-        takes = "takes " if (key, unit) in usage.claimed else ""
-        told.append(Use(unit[0], f"{key} {takes}{part * 100:.4g} %", part, unit[1]))
+        if (key, unit) in usage.claimed:
+            told.append(Use(unit[0], f"{key} takes {part * 100:.4g} %", part, unit[1]))
+        elif key in claimants:
+            told.append(Use(unit[0], f"{key} leaves it idle", 0.0, unit[1]))
+        else:
+            told.append(Use(unit[0], f"{key} {part * 100:.4g} %", part, unit[1]))
     return sorted(told, key=lambda use: (use.card, use.instance or 0, use.text))
 
 

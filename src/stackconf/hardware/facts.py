@@ -177,6 +177,11 @@ class MigInstance:
     visible: bool | None = None
     """Whether CUDA uses it in this process; `None` when that is not certain. CUDA uses one."""
 
+    @property
+    def whole_memory_bytes(self) -> int | None:
+        """As of an `Accelerator`."""
+        return _whole(self.memory_bytes, self.share)
+
 
 @frozen
 class Peer:
@@ -331,6 +336,20 @@ class Accelerator:
     share: float = 1.0
     """Which part of the card's memory this is, where a provider is given only a part of it:
     `memory_bytes` is that part, and whoever needs a fraction of the *whole* card multiplies by this."""
+
+    @property
+    def whole_memory_bytes(self) -> int | None:
+        """The memory of the whole card, of which a provider may be given a part.
+
+        >>> Accelerator("nvidia", memory_bytes=22945254604, share=0.475).whole_memory_bytes // 1024**2
+        46068
+        """
+        return _whole(self.memory_bytes, self.share)
+
+
+def _whole(part: int | None, share: float) -> int | None:
+    """What a part that was rounded down to bytes is of; memory comes in whole KiB."""
+    return part if part is None or share >= 1 else round((part + 0.5) / share / 1024) * 1024
 
 
 @frozen

@@ -16,6 +16,7 @@ from stackconf.registry.hooks import (
     Plugin,
     implements_discovery,
     implements_provider_hooks,
+    is_users_interrupt,
     plugin_from,
 )
 from stackconf.registry.loading import config_class_of, in_time, load
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
     from stackconf.fields import ClassPlan
     from stackconf.stackfile.model import StackFile
-    from stackconf.types import Issue, ProviderType
+    from stackconf.types import Accelerated, Issue, ProviderType
 
 
 @frozen(eq=False)
@@ -49,6 +50,28 @@ class Owned:
     config_class: type[BaseModel]
     plan: ClassPlan
     hooks: OwnerHooks
+
+    def accelerators(self, provider: str, config: Mapping[str, Any]) -> Accelerated:
+        """Whether a provider that the stack file configures so uses this machine's accelerators.
+
+        Raises `HookError`, without what the plugin said: it saw the values of secrets.
+        """
+        given = self.kind.accelerators
+        if not callable(given):
+            return given
+        try:
+            wants: object = given(config)
+        except BaseException as error:
+            if is_users_interrupt(error):
+                raise
+            problem = f"raised {type(error).__name__}"
+            raise self.hooks.owner.failed("accelerators", problem, provider) from None
+        if isinstance(wants, bool):
+            return wants
+        if wants == "little":
+            return "little"
+        problem = f"gave {type(wants).__name__}, not True, False or 'little'"
+        raise self.hooks.owner.failed("accelerators", problem, provider)
 
 
 @frozen(eq=False)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
+from stackconf.errors import HookError
 from stackconf.hardware.shares import SHARED_LIMIT, Unit, unit_memory, units_text
 from stackconf.resolve.layers import dotted, value_at
 from stackconf.resolve.origins import Origins
@@ -42,8 +43,9 @@ def claims(
     shares: Mapping[str, Share],
     stack: StackFile | None = None,
 ) -> list[Claim]:
-    """The claims of all providers. One that has no share uses every visible card. Amounts in bytes of
-    a card whose memory is unknown are no claim that could be summed.
+    """The claims of all providers. One that has no share uses every visible card, unless its type says
+    that it uses none of this machine's. Amounts in bytes of a card whose memory is unknown are no
+    claim that could be summed.
     """
     found: list[Claim] = []
     everything: Mapping[Unit, float] | None = None
@@ -52,44 +54,76 @@ def claims(
         if plan is None or not plan.claims or each.config is None:
             continue
         share = shares.get(each.provider.key)
+        if share is None and _is_elsewhere(each):
+            continue
         if share is None and everything is None:
             everything = _every_unit(hardware)
         found += _of(each, share.units if share is not None else everything or {}, hardware, stack)
     return found
 
 
-def claim_issues(found: Iterable[Claim], hardware: Hardware) -> list[Issue]:
+def claim_issues(
+    found: Iterable[Claim], hardware: Hardware, shares: Mapping[str, Share] | None = None
+) -> list[Issue]:
     """An issue for the cards of which more is claimed than there is, or more than lets several start.
 
-    Each names the claimants, and where their values are from.
+    Each names the claimants, and where their values are from. A provider without such a field takes
+    what it was given; as it may do with less, too much together with that is a warning.
     """
     by_unit: dict[Unit, list[Claim]] = {}
     for claim in found:
         by_unit.setdefault(claim.unit, []).append(claim)
-    told: dict[tuple[str, bool, float], list[Unit]] = {}
+    told: dict[_Sum, list[Unit]] = {}
+    claimants = {claim.provider for listed in by_unit.values() for claim in listed}
     for unit, listed in by_unit.items():
-        much = sum(claim.share for claim in listed)
-        several = len({claim.provider for claim in listed}) > 1
-        if much > 1 + _TOLERANCE or (several and much > SHARED_LIMIT + _TOLERANCE):
-            text = ", ".join(
-                f"{each.provider} {each.share:.4g} (`{each.path}`, {each.source})" for each in listed
-            )
-            told.setdefault((text, several, much), []).append(unit)
-    return [_issue(hardware, units, *about) for about, units in told.items()]
+        given = {
+            key: share.units[unit]
+            for key, share in (shares or {}).items()
+            if unit in share.units and key not in claimants
+        }
+        claimed = sum(claim.share for claim in listed)
+        several = len({claim.provider for claim in listed}) + len(given) > 1
+        much = claimed + sum(given.values())
+        if claimed > 1 + _TOLERANCE or (several and much > SHARED_LIMIT + _TOLERANCE):
+            texts = [f"{each.provider} {each.share:.4g} (`{each.path}`, {each.source})" for each in listed]
+            texts += [f"{key} {part:.4g} (given to it)" for key, part in given.items()]
+            about = _Sum(", ".join(texts), claimed, much, several=several)
+            told.setdefault(about, []).append(unit)
+    return [_issue(hardware, units, about) for about, units in told.items()]
 
 
-def _issue(hardware: Hardware, units: list[Unit], text: str, several: bool, much: float) -> Issue:  # noqa: FBT001
-    over = much > 1 + _TOLERANCE
+@frozen
+class _Sum:
+    """What is claimed of a unit, and with what those are given who claim nothing."""
+
+    text: str
+    claimed: float
+    much: float
+    several: bool
+
+
+def _issue(hardware: Hardware, units: list[Unit], about: _Sum) -> Issue:
+    over = about.claimed > 1 + _TOLERANCE
     where = "of the memory of each is" if len(units) > 1 else "of its memory is"
     problem = "" if over else f"; above {SHARED_LIMIT} the last one finds too little free to start"
-    limit = SHARED_LIMIT if several else 1
-    move = ", or give them different cards under `stackconf: placement:`" if several else ""
+    limit = SHARED_LIMIT if about.several else 1
+    move = ", or give them different cards under `stackconf: placement:`" if about.several else ""
     return Issue(
-        f"{units_text(hardware, units)}: {much:.4g} {where} claimed: {text}{problem}",
+        f"{units_text(hardware, units)}: {about.much:.4g} {where} claimed: {about.text}{problem}",
         level="error" if over else "warning",
         code="over-claimed",
         hint=f"set values that add up to at most {limit}{move}",
     )
+
+
+def _is_elsewhere(resolved: Resolved) -> bool:
+    owned, entry = resolved.owned, resolved.entry
+    if owned is None or entry is None or not callable(owned.kind.accelerators):
+        return False
+    try:
+        return not owned.accelerators(entry.key, entry.config)
+    except HookError:
+        return False
 
 
 def _every_unit(hardware: Hardware) -> Mapping[Unit, float]:
@@ -103,13 +137,17 @@ def _of(
 ) -> Iterator[Claim]:
     assert resolved.plan is not None  # noqa: S101 (asked before)
     told: Origins | None = None
+    used = sorted(units, key=lambda unit: (-units[unit], unit[0], unit[1] or 0))
+    count = getattr(resolved.config, "stackconf_accelerators", None)
+    if isinstance(count, int):
+        used = used[:count]
     for path, kind in resolved.plan.claims:
         amount = _amount(resolved.config, path)
         if amount is None:
             continue
         told = told or Origins(resolved, stack)
         source = told.of(path, value_at(told.shown, path)).source
-        for unit in units:
+        for unit in used:
             total = 1 if kind == "accelerator_memory_fraction" else unit_memory(hardware, unit)
             if total:
                 yield Claim(resolved.provider.key, unit, amount / total, dotted(path), source)

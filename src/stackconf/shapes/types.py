@@ -9,6 +9,7 @@ from stackconf.shapes.reading import Given, choice, flag, text
 
 if TYPE_CHECKING:
     from stackconf.described import DescribedField, DescribedType, ListedProvider, ListedType
+    from stackconf.types import Accelerated
 
 
 def listed_provider_data(listed: ListedProvider) -> dict[str, Any]:
@@ -83,8 +84,10 @@ def type_from(data: object) -> DescribedType:
     )
 
 
-def _accelerators(data: object) -> bool | Literal["little"]:
-    return "little" if data == "little" else flag(data)
+def _accelerators(data: object) -> Accelerated | Literal["depends"]:
+    if data == "little":
+        return "little"
+    return "depends" if data == "depends" else flag(data)
 
 
 def _field_data(each: DescribedField) -> dict[str, Any]:

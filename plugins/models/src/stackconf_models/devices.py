@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 if TYPE_CHECKING:
     from stackconf import Accelerator, Hardware
@@ -25,6 +25,19 @@ class Device:
     """At the moment of discovery; deciding by it makes a plan depend on the moment."""
     part_of_card: bool = False
     """A MIG instance: no other device can share a model with it."""
+    share: float = 1.0
+    """Which part of the device its memory is, where other providers have the rest."""
+    whole_bytes: int | None = None
+    """The memory of all of it where this is a part; engines that want a fraction count by that."""
+
+    @property
+    def whole(self) -> Device:
+        """All of it, whoever has the rest.
+
+        >>> Device("NVIDIA L4", 12_000, share=0.5, whole_bytes=24_000).whole.memory_bytes
+        24000
+        """
+        return self if self.share >= 1 else evolve(self, memory_bytes=self.whole_bytes, share=1.0)
 
     @property
     def kind(self) -> tuple[str, str | None, tuple[int, int] | None]:
@@ -55,7 +68,19 @@ def _of(card: Accelerator) -> list[Device]:
                 card.compute_capability,
                 card.vendor,
                 part_of_card=True,
+                share=part.share,
+                whole_bytes=part.whole_memory_bytes if part.share < 1 else None,
             )
             for part in card.mig
         ]
-    return [Device(card.name, card.memory_bytes, card.compute_capability, card.vendor, card.free_bytes)]
+    return [
+        Device(
+            card.name,
+            card.memory_bytes,
+            card.compute_capability,
+            card.vendor,
+            card.free_bytes,
+            share=card.share,
+            whole_bytes=card.whole_memory_bytes if card.share < 1 else None,
+        )
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -69,7 +70,23 @@ def file_text(config: RemoteVllmConfig) -> str:
     """
     import yaml
 
-    return HEADER + yaml.safe_dump(config.arguments, sort_keys=False, allow_unicode=True, width=1000)
+    # A change of the cards must change this file too: then vLLM is restarted.
+    cards = f"# For {environment_text(config).splitlines()[-1]}\n" if config.environment_file else ""
+    return HEADER + cards + yaml.safe_dump(config.arguments, sort_keys=False, allow_unicode=True, width=1000)
+
+
+def environment_text(config: RemoteVllmConfig) -> str:
+    """The text of the service's environment: which cards it computes on.
+
+    >>> print(environment_text(RemoteVllmConfig(config_file="/etc/v.yaml", visible_devices="2,3")))
+    # Written by stackconf; what is changed here is lost with the next apply.
+    CUDA_DEVICE_ORDER=PCI_BUS_ID
+    CUDA_VISIBLE_DEVICES=2,3
+    <BLANKLINE>
+    """
+    if config.visible_devices is None:
+        return f"{HEADER}# all cards\n"
+    return f"{HEADER}CUDA_DEVICE_ORDER=PCI_BUS_ID\nCUDA_VISIBLE_DEVICES={config.visible_devices}\n"
 
 
 def engine_of(config: RemoteVllmConfig) -> Engine:
@@ -90,9 +107,45 @@ def engine_of(config: RemoteVllmConfig) -> Engine:
 
 
 def _managed(config: RemoteVllmConfig) -> Applied:
-    from stackconf_models import put_in_place
+    from stackconf_models import Engine, EngineFailed, put_in_place
 
-    return put_in_place(engine_of(config), file_text(config))
+    engine = engine_of(config)
+    if config.environment_file is None:
+        return put_in_place(engine, file_text(config))
+    environment = put_in_place(Engine(config.environment_file), environment_text(config))
+    try:
+        applied = put_in_place(engine, file_text(config))
+    except EngineFailed:
+        _undone(environment)
+        raise
+    return _together(environment, applied)
+
+
+def _together(environment: Applied, engine: Applied) -> Applied:
+    """Both as one. The environment goes back first, for the engine's undo is what restarts."""
+
+    def undo() -> None:
+        try:
+            _undone(environment)
+        finally:
+            _undone(engine)
+
+    return Applied(
+        f"{engine.detail}; its cards: {environment.detail}",
+        undo=undo,
+        check=lambda: _said(environment.check) or _said(engine.check),
+        check_undo=lambda: _said(environment.check_undo) or _said(engine.check_undo),
+    )
+
+
+def _undone(applied: Applied) -> None:
+    if applied.undo is not None:
+        applied.undo()
+
+
+def _said(check: Callable[[], object] | None) -> str | None:
+    said = check() if check is not None else None
+    return said if isinstance(said, str) else None
 
 
 def _health_url(config: RemoteVllmConfig) -> str | None:

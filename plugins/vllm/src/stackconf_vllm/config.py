@@ -137,7 +137,8 @@ class Unit(Strict):
 
     name: str | None = Field(None, description="As the driver calls it")
     count: int = Field(1, ge=1, le=1024, description="How many there are")
-    memory_bytes: int | None = Field(None, ge=1, description="Memory of each")
+    memory_bytes: int | None = Field(None, ge=1, description="Memory of each, all of it")
+    share: float = Field(1.0, gt=0, le=1, description="The part of each that is not another provider's")
     compute_capability: str | None = Field(None, pattern=r"^\d{1,3}\.\d{1,3}$", description="Such as 8.9")
     part_of_card: bool = Field(False, description="MIG instances, which cannot share a model")
     vendor: str = Field("nvidia", description="As stackconf calls it")
@@ -189,7 +190,11 @@ class EngineSettings(Strict):
         None, pattern=r"^[a-z0-9_-]{1,40}$", description="vLLM's method; unset: as the model is stored"
     )
     gpu_memory_utilization: float | None = user_field(
-        None, gt=0, le=1, description="The share of each card's whole memory; unset: vLLM's own default"
+        None,
+        gt=0,
+        le=1,
+        claims="accelerator_memory_fraction",
+        description="The share of each card's whole memory; unset: vLLM's own default x its share",
     )
     max_model_len: int | None = user_field(
         None, ge=1, le=2**27, description="Context length in tokens; unset: the most that fits"
@@ -211,6 +216,11 @@ class EngineSettings(Strict):
     def stackconf_reasons(self) -> Mapping[str, str]:
         """Why each derived value is what it is, or why there is none; `plan` and `explain` show it."""
         return self._told.reasons
+
+    @property
+    def stackconf_accelerators(self) -> int | None:
+        """How many of the devices it computes on; `None` where that is not known."""
+        return self.tensor_parallel_size
 
     @property
     def is_here(self) -> bool:
@@ -283,6 +293,16 @@ class RemoteVllmConfig(EngineSettings):
     health_timeout: PositiveFloat = Field(
         200.0, allow_inf_nan=False, description="Seconds to wait for vLLM after the restart, model and all"
     )
+    visible_devices: Annotated[str | None, BeforeValidator(empty_as_none)] = Field(
+        None,
+        pattern=r"^[A-Za-z0-9/-]+(,[A-Za-z0-9/-]+)*$",
+        description="What CUDA_VISIBLE_DEVICES of vLLM's service must say; from the hardware",
+    )
+    environment_file: FilePath = Field(
+        None,
+        description="File with the service's environment, such as systemd's EnvironmentFile= names; set: "
+        "stackconf writes CUDA_VISIBLE_DEVICES into it",
+    )
     engine_args: dict[str, Argument] = Field(
         default_factory=dict, description="Further arguments of `vllm serve` for the file, such as port: 8000"
     )
@@ -301,6 +321,12 @@ class RemoteVllmConfig(EngineSettings):
     def _managed(self) -> RemoteVllmConfig:
         if self.restart_command is not None and self.config_file is None:
             raise ValueError("restart_command without config_file restarts for nothing; set config_file")
+        if self.environment_file is not None and self.config_file is None:
+            raise ValueError("environment_file is for a vLLM on this machine; set config_file")
+        if self.environment_file is not None and self.environment_file == self.config_file:
+            raise ValueError("environment_file and config_file are two files; name another one")
+        if not self.is_here:
+            self.__dict__.update(visible_devices=None)
         _plain_arguments(self.engine_args)
         return self
 
@@ -357,6 +383,11 @@ class InlineVllmConfig(EngineSettings):
             own = {name: value for name, value in UPSTREAM_INLINE.items() if name in self._told.reasons}
             own |= {name: value for name, value in UPSTREAM_INLINE.items() if getattr(self, name) is None}
             reasons = {**self._told.reasons, **dict.fromkeys(own, UPSTREAM_REASON)}
+            share = self.gpu_memory_utilization
+            if share is not None and share < own.get("gpu_memory_utilization", 0):
+                # Its share of the cards is less than what upstream takes.
+                del own["gpu_memory_utilization"]
+                reasons["gpu_memory_utilization"] = self._told.reasons["gpu_memory_utilization"]
             self._told = evolve(self._told, reasons=reasons)
             self.__dict__.update(own)
         return self

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 from attrs import evolve, field, frozen
 
@@ -40,7 +40,10 @@ QUANTISATIONS: Mapping[str, Quantisation] = {
 WHILE_LOADING = frozenset({"fp8", "bitsandbytes"})
 """Methods that vLLM can apply to weights that are stored in another way."""
 
-Certainty = Literal["certain", "estimate"]
+LEAST_CONTEXT = 4096
+"""What a fit needs room for where no context is set."""
+_STEP = 1000
+_TOLERANCE = 1e-9
 
 
 @frozen
@@ -80,7 +83,8 @@ class Sizing:
 def size(asked: Asked, cards: Sequence[Device] | None) -> Sizing:
     """Derive what is not set from the model, the cards and what is set.
 
-    * `gpu_memory_utilization`: vLLM's own default of the version; 0.9 where that is not known.
+    * `gpu_memory_utilization`: vLLM's own default of the version, 0.9 where that is not known; times
+      the share that is given to it of the cards it computes on, the least where they differ.
     * `max_num_seqs`, `max_num_batched_tokens`: vLLM's own defaults for the card.
     * `dtype`: bfloat16 where the card has it. See `stackconf_models.choose_dtype`.
     * `tensor_parallel_size`: the fewest cards that give the longest context.
@@ -95,30 +99,51 @@ def size(asked: Asked, cards: Sequence[Device] | None) -> Sizing:
     (1, 16912)
     >>> size(Asked("meta-llama/Llama-3.3-70B-Instruct", "0.22.0"), [l4]).advice
     '8 GPUs of this kind would hold 5989 tokens'
+    >>> half = Device("NVIDIA L4", 23034 * 1024**2 // 2, (8, 9), share=0.5, whole_bytes=23034 * 1024**2)
+    >>> told = size(Asked("Qwen/Qwen2.5-0.5B-Instruct", "0.22.0"), [half])
+    >>> told.values["gpu_memory_utilization"], told.reasons["gpu_memory_utilization"]
+    (0.46, "0.92 x 0.5, its share of the card; 0.92 is vLLM's default from 0.21 on")
     """
     told = Sizing()
     if cards is None:
         return evolve(told, unknown="what there is to compute on is unknown")
     if not cards:
         return evolve(told, unknown="there is no accelerator, and vLLM's CPU build sizes itself")
+    # All of them with the least share, or fewer with more of each: it knows one fraction only.
+    shares = sorted({each.share for each in cards}, reverse=True)
+    answers = [_size_on(asked, [each for each in cards if each.share >= share], share) for share in shares]
+    if asked.gpu_memory_utilization is not None:
+        return answers[-1]
+    fitting = [(each.fit.context or 0, each) for each in answers if each.fit and each.fit.fits]
+    return max(fitting, key=lambda each: each[0])[1] if fitting else answers[-1]
+
+
+def _size_on(asked: Asked, cards: Sequence[Device], share: float) -> Sizing:
+    """As `size`, with that share of each of these cards."""
+    # vLLM counts by the whole memory of a card: the share is in the fraction.
+    cards = [each.whole for each in cards]
     card = max(cards, key=lambda each: each.memory_bytes or 0)
-    told = _engine_values(asked, card)
+    told = _engine_values(asked, card, share)
     if asked.model is None:
         return _without(told, asked, "no model is set")
     found = find_model(asked.model)
     if found.value is None:
         return _without(told, asked, found.reason)
-    return _for_model(evolve(told, shape=found.value), found.value, asked, cards, card)
+    told = _for_model(evolve(told, shape=found.value), found.value, asked, cards, card)
+    if told.problem and share < 1 and asked.gpu_memory_utilization is None:
+        alone = _for_model(_engine_values(asked, card, 1.0), found.value, asked, cards, card)
+        return _with_more(told, alone, asked)
+    return told
 
 
-def _engine_values(asked: Asked, card: Device) -> Sizing:
+def _engine_values(asked: Asked, card: Device, share: float) -> Sizing:
     own = vllm_defaults(asked.engine_version, card)
     # Only the batch rules hold for every version from 0.9 on; the share of memory does not.
     batch = own if asked.engine_version else vllm_defaults(FIRST, card)
     values: dict[str, object] = {}
     reasons: dict[str, str] = {}
     if asked.gpu_memory_utilization is None:
-        values["gpu_memory_utilization"], reasons["gpu_memory_utilization"] = _fraction(own)
+        values["gpu_memory_utilization"], reasons["gpu_memory_utilization"] = _fraction(own, share)
     for name in ("max_num_seqs", "max_num_batched_tokens"):
         if getattr(asked, name) is None:
             given = getattr(batch, name)
@@ -128,11 +153,19 @@ def _engine_values(asked: Asked, card: Device) -> Sizing:
     return Sizing(values, reasons)
 
 
-def _fraction(own: VllmDefaults) -> tuple[float, str]:
+def _fraction(own: VllmDefaults, share: float) -> tuple[float, str]:
     given = own.gpu_memory_utilization
-    if given.value is not None:
-        return given.value, given.reason
-    return FRACTION, f"{given.reason}; {FRACTION} is the lower of its two defaults"
+    whole = FRACTION if given.value is None else given.value
+    lower = f"{given.reason}; {FRACTION} is the lower of its two defaults"
+    if share >= 1:
+        return whole, lower if given.value is None else given.reason
+    why = lower if given.value is None else f"{whole:g} is {given.reason}"
+    return _part(whole * share), f"{whole:g} x {share:.4g}, its share of the card; {why}"
+
+
+def _part(fraction: float) -> float:
+    """As people write it, never more."""
+    return max(int(fraction * _STEP + _TOLERANCE), 1) / _STEP
 
 
 def _for_model(
@@ -220,6 +253,24 @@ def _tp_reason(answer: Fit, shape: ModelShape | None, cards: Sequence[Device]) -
     whole = shape is not None and answer.context == shape.max_context
     what = "hold it with its whole context" if whole else "hold it with the longest context"
     return f"the fewest of {alike} x {answer.device} that {what}"
+
+
+def _with_more(told: Sizing, alone: Sizing, asked: Asked) -> Sizing:
+    """What would fit where it does not on its share: a larger one, or what would without the others."""
+    answer, shape = alone.fit, told.shape
+    if answer is None or shape is None:
+        return told
+    if not answer.fits:
+        return evolve(told, advice=f"alone on its cards neither: {alone.advice}" if alone.advice else "")
+    need, cache, device = answer.need, answer.cache, answer.device
+    fraction = alone.values["gpu_memory_utilization"]
+    if not (need and cache and device and device.memory_bytes and isinstance(fraction, float)):
+        return told
+    tokens = asked.max_model_len or min(LEAST_CONTEXT, shape.max_context or LEAST_CONTEXT)
+    wanted = (need.total + cache.size(tokens)) / device.memory_bytes / fraction
+    cards = "the card" if answer.tp == 1 else f"each of {answer.tp} cards"
+    idea = f"{math.ceil(wanted * 100) / 100:g} of {cards} would hold {tokens} tokens"
+    return evolve(told, advice=f"{idea}, see `stackconf: placement:`")
 
 
 def _without(told: Sizing, asked: Asked, why: str) -> Sizing:

@@ -71,6 +71,14 @@ def _about_the_file(config: RemoteVllmConfig) -> Iterator[Issue]:
             path="config_file",
             hint="set restart_command, such as [systemctl, restart, vllm]",
         )
+    if config.visible_devices is not None and config.environment_file is None:
+        yield Issue(
+            f"vLLM takes other cards unless its service has CUDA_VISIBLE_DEVICES={config.visible_devices}",
+            level="warning",
+            path="visible_devices",
+            hint="set environment_file and let the service read it, or set visible_devices to null "
+            "where the service has that already",
+        )
     if config.model_path is not None and config.model is None:
         yield Issue(
             "the model has no name to be asked for by", path="model_path", hint="set model to its name"
