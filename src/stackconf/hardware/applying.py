@@ -1,7 +1,8 @@
-"""Which of the detectors that stackconf brings have something to look for here.
+"""Which of the detectors that stackconf brings need a process of their own here.
 
 A process costs more than the few small files that say that there is nothing to ask it. A detector is
-left out only where it is certain what it would say.
+left out only where it is certain what it would say. The host's own reads nothing but the kernel's files
+below /proc and /sys, in Python alone: there is no driver in it that could hang, crash or print.
 """
 
 from __future__ import annotations
@@ -30,9 +31,18 @@ Answer = Callable[[str, Glance], Sequence[Fact] | None]
 
 
 def without_asking(target: str, name: str, glance: Glance) -> Sequence[Fact] | None:
-    """What a detector would certainly say on this machine; `None` where it must be asked."""
+    """What a detector says on this machine, where that needs no process; `None` where it must be asked."""
     answer = _ANSWERS.get(target)
     return None if answer is None else answer(name, glance)
+
+
+def _host(_: str, glance: Glance) -> Sequence[Fact] | None:
+    """Only of this machine: another root may lie on a file system that does not answer."""
+    if not glance.files.real or not sys.platform.startswith("linux") or not glance.files.exists("/proc/self"):
+        return None
+    from stackconf.hardware.host import read_host
+
+    return read_host()
 
 
 def _nvidia(name: str, glance: Glance) -> Sequence[Fact] | None:
@@ -59,6 +69,7 @@ def _apple(_: str, glance: Glance) -> Sequence[Fact] | None:
 
 
 _ANSWERS: Mapping[str, Answer] = {
+    "stackconf.hardware.host": _host,
     "stackconf.hardware.nvidia": _nvidia,
     "stackconf.hardware.amd": _amd,
     "stackconf.hardware.intel": _intel,

@@ -1,7 +1,7 @@
 """All detectors at once, and one `Hardware` from what they say.
 
-`discover` starts every detector in a process of its own, so the whole takes as long as the
-slowest, and at most the deadline. `start` lets a caller do other work meanwhile.
+`discover` starts every detector that has something to ask a driver in a process of its own, so the
+whole takes as long as the slowest, and at most the deadline. `start` lets a caller do other work meanwhile.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -71,7 +72,7 @@ class Pending:
         if worker.facts is not None:
             return worker.facts
         # Not even starting a process came to an end: a file system that does not answer.
-        reason = f"could not be started within {self._deadline:g} s"
+        reason = f"did not answer within {self._deadline:g} s"
         return [Problem(worker.detector.name, worker.detector.subject, "timeout", reason)]
 
 
@@ -86,7 +87,9 @@ class _Worker(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        known = without_asking(self.detector.target, self.detector.name, self._glance)
+        known: Sequence[Fact] | None = None
+        with suppress(Exception):  # its process will fail in the same way, and say so
+            known = without_asking(self.detector.target, self.detector.name, self._glance)
         if known is None:
             known = probe.run(self.detector, root=self._root, deadline=self._deadline)
         self.facts = known
