@@ -96,7 +96,8 @@ def test_the_worked_check_of_a_card_without_bfloat16():
 
 
 def test_activations_as_aiconfigurator_has_them():
-    """`_get_memory_usage`: 2 x tokens x h x (11, 6.5, 5, 5), 70 MiB at least; experts (22, 13, 10, 10)."""
+    """`_get_memory_usage` in https://github.com/ai-dynamo/aiconfigurator: 2 x tokens x h x (11, 6.5, 5, 5),
+    70 MiB at least; experts (22, 13, 10, 10). Exact."""
     assert [activation_bytes(EIGHT, 8192, tp=tp) // (2 * 8192 * 4096 // 2) for tp in (1, 2, 4, 8)] == [
         22,
         13,
@@ -114,6 +115,7 @@ def test_activations_as_aiconfigurator_has_them():
 
 
 def test_nccl_and_the_rest_as_in_aiconfigurators_system_files():
+    """`nccl_mem` and `other_mem` in https://github.com/ai-dynamo/aiconfigurator, systems/*.yaml. Exact."""
     assert [nccl_bytes(tp) for tp in (1, 2, 4, 8)] == [0, 358_612_992, 411_041_792, 411_041_792]
     assert OTHER_BYTES == 3_758_096_384
 
