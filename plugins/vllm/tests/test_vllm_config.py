@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 from attrs import evolve
 from hypothesis import given, settings
@@ -372,12 +374,47 @@ def test_before_chunked_prefill_no_context_is_derived():
     assert "the default of vLLM 0.6 is not known" in config.stackconf_reasons["max_model_len"]
 
 
-def test_unified_memory_gives_no_context_and_says_why():
+def test_unified_memory_gives_no_context_and_says_what_to_do():
     config = here("gb10")
+    unsized = "its sizes are not derived: the memory of NVIDIA GB10 is unknown"
     assert config.max_model_len is None
-    assert (
-        "the memory of NVIDIA GB10 is unknown" in issues(config)[0][2] or "not known" in issues(config)[0][2]
-    )
+    assert issues(config) == [
+        (
+            "warning",
+            "model",
+            f"{unsized}; set devices, with the memory_bytes that vLLM may use",
+        )
+    ]
+    # What CUDA grants of 128 GB in one report; the operator's own figure.
+    given = [{"name": "NVIDIA GB10", "memory_bytes": int(119.7 * GIB), "compute_capability": "12.1"}]
+    sized = here(machine(), devices=given, gpu_memory_utilization=0.7)
+    assert (sized.max_model_len, issues(sized)) == (131_072, [])
+
+
+@pytest.mark.parametrize(
+    ("box", "level", "said"),
+    [
+        (
+            "a100-40gb-sxm:8",
+            "warning",
+            "FP8 arithmetic needs 8.9; NVIDIA A100-SXM4-40GB lacks it (8.0); vLLM",
+        ),
+        ("h100-80gb-sxm:8", None, ""),
+        ("mi300x:8", None, ""),
+    ],
+)
+def test_weights_stored_in_a_format_that_a_card_lacks_are_told(tmp_path, box, level, said):
+    config = {
+        "model_type": "llama", "num_hidden_layers": 32, "hidden_size": 4096, "num_attention_heads": 32,
+        "num_key_value_heads": 8, "intermediate_size": 14336, "max_position_embeddings": 8192,
+        "torch_dtype": "bfloat16", "quantization_config": {"quant_method": "fp8"},
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    index = {"metadata": {"total_size": 9_081_000_000}, "weight_map": {}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    found = [each for each in issues(here(box, model_path=str(tmp_path))) if "arithmetic" in each[2]]
+    assert [each[:2] for each in found] == ([] if level is None else [(level, "model")])
+    assert all(said in each[2] for each in found)
 
 
 def test_a_folder_is_served_under_the_models_name():

@@ -184,6 +184,8 @@ def _for_model(
         return _without(told, asked, unknown)
     tokens = asked.max_num_batched_tokens or values.get("max_num_batched_tokens")
     fraction = asked.gpu_memory_utilization or values.get("gpu_memory_utilization")
+    if card.memory_bytes is None:
+        return _without(told, asked, f"the memory of {card} is unknown")
     if not isinstance(tokens, int) or not isinstance(fraction, float):
         return _without(told, asked, f"what it processes at once is unknown: {_batch_reason(told)}")
     serving = Serving(

@@ -11,6 +11,11 @@ from stackconf_vllm.config import ENGINE_SETTINGS, EngineSettings, RemoteVllmCon
 from stackconf_vllm.sizing import DTYPES, QUANTISATIONS, WHILE_LOADING, Sizing
 from stackconf_vllm.units import as_devices
 
+WEIGHTS_ONLY = frozenset({"fp8", "mxfp4", "nvfp4"})
+"""Formats that vLLM can unpack where a card does not compute with them."""
+UNPACKED_FROM = (8, 0)
+"""Source: https://docs.vllm.ai/en/latest/features/quantization/fp8.html; newer versions may do with less."""
+
 
 def issues(user_config: Mapping[str, object], config: EngineSettings) -> Iterator[Issue]:
     """Everything about `config` that a person should know before it is applied."""
@@ -96,7 +101,13 @@ def _about_fit(config: EngineSettings, told: Sizing) -> Iterator[Issue]:
             hint=told.advice,
         )
     elif told.unknown and (config.model or config.model_path):
-        yield Issue(f"its sizes are not derived: {told.unknown}", level="warning", path="model")
+        unsized = any(unit.memory_bytes is None for unit in config.devices or ())
+        yield Issue(
+            f"its sizes are not derived: {told.unknown}",
+            level="warning",
+            path="model",
+            hint="set devices, with the memory_bytes that vLLM may use" if unsized else "",
+        )
 
 
 def _path_of_fit(config: EngineSettings) -> str:
@@ -115,20 +126,21 @@ def _about_formats(config: EngineSettings, told: Sizing) -> Iterator[Issue]:
     wanted = DTYPES.get(config.dtype or "", config.dtype)
     if wanted == "bfloat16" and best.value in {"float16", "float32"} and shape.dtype != "float16":
         yield Issue(best.reason, path="dtype", hint=f"use {best.value}, or leave it unset")
-    if config.quantization is None:
+    method = shape.quantisation
+    if config.quantization is not None:
+        method = QUANTISATIONS.get(config.quantization, Quantisation(config.quantization))
+    if method is None:
         return
-    method = QUANTISATIONS.get(config.quantization, Quantisation(config.quantization))
     able = supports(method, card)
     if able.value is False:
-        weights_only = method.method.startswith("fp")
-        yield Issue(
-            able.reason,
-            level="warning" if weights_only else "error",
-            path="quantization",
-            hint="vLLM unpacks such weights there: less memory, not faster"
-            if weights_only
-            else "leave it unset",
-        )
+        path = "model" if config.quantization is None else "quantization"
+        weights_only = method.method in WEIGHTS_ONLY
+        hint = "leave it unset" if path == "quantization" else "name a model that is stored otherwise"
+        if weights_only and (card.compute_capability or (0, 0)) >= UNPACKED_FROM:
+            hint = "vLLM unpacks such weights there: less memory, not faster"
+        yield Issue(able.reason, level="warning" if weights_only else "error", path=path, hint=hint)
+    if config.quantization is None:
+        return
     stored = shape.quantisation.method if shape.quantisation else None
     if stored != method.method and config.quantization not in WHILE_LOADING:
         how = "is not quantised" if stored is None else f"is stored as {stored}"
