@@ -30,15 +30,20 @@ def cell(plan: str) -> str:
     return " or ".join([*would, *([weights[1]] if weights else [])]) or "no"
 
 
-def rows() -> list[str]:
-    found = []
-    models: list[str] = []
+def plans() -> dict[str, dict[str, str]]:
+    """The golden plans by machine and model, both as the page calls them."""
+    found = {}
     for part in PLANS.read_text(encoding="utf-8").split("== ")[1:]:
         head, _, body = part.partition("\n")
-        plans = re.split(r"\n(?! )", body.rstrip("\n"))
-        models = [plan.partition("\n")[0].partition("/")[2].removesuffix("-Instruct") for plan in plans]
-        machine = head.partition(" (")[0]
-        found.append(f"| {' | '.join([machine, *map(cell, plans)])} |")
+        each = [plan.partition("\n") for plan in re.split(r"\n(?! )", body.rstrip("\n"))]
+        named = {name.partition("/")[2].removesuffix("-Instruct"): plan for name, _, plan in each}
+        found[head.partition(" (")[0]] = named
+    return found
+
+
+def rows() -> list[str]:
+    found = [f"| {' | '.join([name, *map(cell, each.values())])} |" for name, each in plans().items()]
+    models = list(next(iter(plans().values())))
     return [f"| machine | {' | '.join(models)} |", f"|{'---|' * (len(models) + 1)}", *found]
 
 
@@ -58,6 +63,23 @@ def test_the_measurements_told_are_those_that_a_test_holds_against_the_estimate(
         exact.append(f"| {name} | {measured:.1f} | {left:.1f} | {left - measured:+.1f} |")
     told = section(page("sizing.md"), "How far off")
     assert [line for line in told.splitlines() if re.match(r"\| .*\d \|$", line)] == exact
+
+
+def test_the_short_table_of_the_plugins_readme_has_the_same_figures():
+    readme = (ROOT / "plugins" / "vllm" / "README.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^\| (\d x [^|]+) \| ([^|]+) \| ([^|]+) \|$", readme, re.MULTILINE)
+    assert len(shown) == 5
+    for machine, small, large in shown:
+        for model, told in (("Llama-3.1-8B", small), ("Llama-3.3-70B", large)):
+            plan = plans()[machine][model]
+            fits = re.match(r"(\d) cards?, (\d+)", told)
+            if fits:
+                assert cell(plan) == f"{fits[1]} x, {fits[2]}"
+                continue
+            needs = re.match(r"does not fit; (\d+) would hold (\w+)", told)
+            assert needs
+            assert f"{needs[1]} GPUs of this kind would hold {needs[2]} tokens" in plan
+            assert ("fp8" in told) == ("fp8 (8 bit) weights" in plan)
 
 
 if __name__ == "__main__":
