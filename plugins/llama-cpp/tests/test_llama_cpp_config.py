@@ -194,6 +194,7 @@ def test_what_does_not_fit_is_an_error_with_what_would():
         ({"tensor_split": [1, 1]}, "tensor_split", "error", "2 shares for 1 device"),
         ({"main_gpu": 3}, "main_gpu", "error", "there is no device 3"),
         ({"threads": 16}, "threads", "warning", "16 threads on 8 usable cores"),
+        ({"threads_batch": 6}, "threads_batch", "warning", "takes no variable for it"),
         ({"cache_ram": 99_999}, "cache_ram", "warning", "99999 MiB are more than"),
         (
             {"mlock": True, "devices": [], "memory_bytes": 4 * GIB, "n_gpu_layers": 0},

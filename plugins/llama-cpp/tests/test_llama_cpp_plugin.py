@@ -179,6 +179,13 @@ def test_adapters_are_scaled_after_a_restart_and_without_one(site):
     applied.undo()
     assert applied.check() == "the adapter de.gguf counts 0.5, not 0.1"
     assert (folder / "pid").read_text(encoding="utf-8") == pid
+    longer = {**settings, "ctx_size": 8192}
+    applied = apply(LlamaCppServerConfig(**longer, lora_scales={"de.gguf": 0.3}), first)
+    assert applied.check() is None
+    applied.undo()
+    assert applied.check_undo() is None
+    assert apply(first).detail.endswith("says so already; the engine is well")
+    assert apply(first).check() is None
 
 
 @pytest.mark.parametrize(
@@ -246,10 +253,9 @@ def test_a_folder_or_program_that_is_not_there_is_refused_before_anything_is_tou
 
 def test_the_key_is_sent_and_its_lack_is_told_with_stand_in():
     with stand_in(LLAMA_API_KEY="sk-secret-1", adapters=["/a.gguf"]) as url:
-        scales = {"a.gguf": 1.0}
-        known = {"base_url": f"{url}/v1", "auth_credential": "sk-secret-1"}
-        assert "slots of" in apply(LlamaCppServerConfig(**known, lora_scales=scales)).detail
-        unknown = LlamaCppServerConfig(url=url, auth_credential="sk-other-2", lora_scales=scales)
+        known = LlamaCppServerConfig(base_url=f"{url}/v1", auth_credential="sk-secret-1")
+        assert "slots of" in apply(known).detail
+        unknown = LlamaCppServerConfig(url=url, auth_credential="sk-other-2")
         with pytest.raises(Rejected, match=r"answers 401: Invalid API Key; check auth_credential") as refused:
             apply(unknown)
     assert "sk-other-2" not in str(refused.value)

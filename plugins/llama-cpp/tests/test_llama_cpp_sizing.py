@@ -375,6 +375,18 @@ def test_shares_and_a_single_device_are_computed_with():
     assert uneven.placed.counts == (25, 8)
     one = size(Asked("Llama-3.1-8B", "Q4_K_M", BUILD, split_mode="none", main_gpu=1), machine)
     assert one.placed.counts == (0, 33)
+    main = size(Asked("Llama-3.1-8B", "Q4_K_M", BUILD, main_gpu=1), machine)
+    assert (main.values["split_mode"], main.placed.counts) == ("none", (0, 33))
+    both = size(Asked("Llama-3.1-8B", "Q4_K_M", BUILD, split_mode="layer"), machine)
+    assert both.values["tensor_split"] == [16.0, 17.0]
+
+
+def test_a_device_of_unknown_memory_keeps_its_place_and_gets_nothing():
+    known = Card("card", 24 * GIB, (8, 9))
+    machine = Machine((Card("other"), known, known), 16, 64 * GIB, False, 0)
+    found = size(Asked("Llama-3.3-70B-Instruct", "Q4_K_M", BUILD), machine)
+    assert found.values["tensor_split"][0] == 0
+    assert len(found.values["tensor_split"]) == 3
 
 
 @pytest.mark.parametrize(

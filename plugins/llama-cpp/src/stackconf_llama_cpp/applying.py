@@ -88,31 +88,46 @@ def engine_of(config: LlamaCppServerConfig) -> Engine:
 def _managed(config: LlamaCppServerConfig) -> Applied:
     from stackconf_models import put_in_place
 
+    before = _scales(config) if config.lora_scales else {}
     placed = put_in_place(engine_of(config), file_text(config))
     if not config.lora_scales or (placed.check is not None and placed.check() is not None):
         return placed
     try:
         scaled = _scaled(config)
     except (Unreachable, Rejected) as error:
-        # The file is in place by now, so this is told where the caller takes it back.
+        # The file is in place by now, so the caller is told by the check, and takes it back.
         told = str(error)
         return evolve(placed, check=lambda: told)
-    return placed if scaled is None else _both(placed, scaled, config)
+    return _both(placed, scaled, config, before)
 
 
-def _both(placed: Applied, scaled: Applied, config: LlamaCppServerConfig) -> Applied:
-    undo_scales, undo_file, check = scaled.undo, placed.undo, placed.check
+def _both(
+    placed: Applied, scaled: Applied | None, config: LlamaCppServerConfig, before: Mapping[int, float]
+) -> Applied:
+    """The file and the scales: those come after a restart, which forgets them, also after an undo."""
+    undo_file, check, check_file = placed.undo, placed.check, placed.check_undo
+    server = Server.of(config)
+    detail = placed.detail if scaled is None else f"{placed.detail}; {scaled.detail}"
 
     def undo() -> None:
-        for each in (undo_scales, undo_file):
-            if each is not None:
-                each()
+        if undo_file is not None:
+            undo_file()
+        if before and before.keys() == _scales(config).keys():
+            server.set_scales(before)
 
     def both() -> str | None:
         told = check() if check is not None else None
         return told if isinstance(told, str) else _wrong_scales(config)
 
-    return evolve(placed, detail=f"{placed.detail}; {scaled.detail}", undo=undo, check=both)
+    return evolve(placed, detail=detail, undo=undo, check=both, check_undo=check_file)
+
+
+def _scales(config: LlamaCppServerConfig) -> dict[int, float]:
+    """How much each adapter counts now; nothing where the server cannot be asked."""
+    try:
+        return {each.id: each.scale for each in Server.of(config).adapters()}
+    except (Unreachable, Rejected):
+        return {}
 
 
 def _scaled(config: LlamaCppServerConfig) -> Applied | None:

@@ -226,7 +226,10 @@ class LlamaCppServerConfig(Strict):
         None, ge=1, le=4096, description="Threads that generate; unset: the usable physical cores"
     )
     threads_batch: int | None = user_field(
-        None, ge=1, le=4096, description="Threads that read a prompt; unset: the usable physical cores"
+        None,
+        ge=1,
+        le=4096,
+        description="Threads that read a prompt, where the service is started so; unset: as threads",
     )
     flash_attn: Literal["on", "off", "auto"] | None = user_field(None, description="Flash attention")
     cache_type_k: CacheType | None = user_field(None, description="Type of the cached keys; unset: f16")

@@ -28,7 +28,7 @@ def layers_reason(case: Case, placed: Placed, machine: Machine) -> str:
     return (
         f"{count} of {units}, the output ({size_text(load.output)}) first, then layers of {size_text(each)}"
         f" with their cache: {_share(case, placed)}; {size_text(placed.host)} in main memory"
-        f"{old if count else ''}"
+        f"{', of which nothing is known' * (case.host_room is None)}{old if count else ''}"
     )
 
 
@@ -59,7 +59,7 @@ def context_reason(case: Case, placed: Placed) -> str:
     if slots.context == longest:
         return f"{text}; capped at the model's {longest}"
     part = 0 < placed.gpu_layers < case.units
-    if part or (case.rooms and not placed.gpu_layers):
+    if case.asked.n_gpu_layers is None and (part or (case.rooms and not placed.gpu_layers)):
         return f"{text}; the least, so that more layers fit; set it for more"
     return f"{text}, in steps of {STEP}"
 

@@ -206,15 +206,13 @@ def case_of(
 ) -> Case:
     """The question that a machine and what is set make of a model."""
     cards = machine.cards or ()
-    known = tuple(card for card in cards if card.memory_bytes and not card.unified)
-    unified = bool(cards) and not known and any(card.unified for card in cards) and asked.n_gpu_layers != 0
+    # A device of unknown memory keeps its place among the others, and gets nothing.
+    known = [0 if card.unified else card.memory_bytes or 0 for card in cards]
+    unified = any(card.unified for card in cards) and not any(known) and asked.n_gpu_layers != 0
     limit = asked.accelerator_bytes
-    rooms = tuple(
-        max(0, min((card.memory_bytes or 0) - MARGIN_BYTES, limit or card.memory_bytes or 0))
-        for card in known
-    )
-    rooms = () if asked.n_gpu_layers == 0 else rooms
-    return Case(shape, loaded, kept, flash, ubatch, known, rooms, machine.memory_bytes, asked, unified)
+    rooms = tuple(max(0, min(memory - MARGIN_BYTES, limit or memory)) for memory in known)
+    rooms = rooms if any(known) and asked.n_gpu_layers != 0 else ()
+    return Case(shape, loaded, kept, flash, ubatch, cards, rooms, machine.memory_bytes, asked, unified)
 
 
 def options(case: Case) -> list[Option]:
@@ -290,8 +288,10 @@ def _some_rooms(case: Case) -> Iterator[tuple[int, ...]]:
         main = asked.main_gpu or 0
         yield tuple(room if place == main else 0 for place, room in enumerate(case.rooms))
         return
-    if asked.tensor_split is None:
-        order = sorted(range(len(case.rooms)), key=lambda place: -case.rooms[place])
+    if asked.tensor_split is None and asked.split_mode is None:
+        order = sorted(
+            range(len(case.rooms)), key=lambda place: (place != asked.main_gpu, -case.rooms[place])
+        )
         for count in range(1, len(order)):
             taken = set(order[:count])
             yield tuple(room if place in taken else 0 for place, room in enumerate(case.rooms))

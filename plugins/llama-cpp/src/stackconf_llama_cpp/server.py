@@ -7,6 +7,7 @@ https://github.com/ggml-org/llama.cpp, and was tried with the server of b11434.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from attrs import frozen
@@ -81,7 +82,10 @@ class Server(JsonServer):
         names = tuple(dict.fromkeys(name for entry in entries for name in _names(entry)))
         try:
             props = self.ask("GET", "/props")
-        except Rejected:
+        except Rejected as error:
+            # Only /props wants the key.
+            if error.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+                raise
             return Running(names)
         settings = props.get("default_generation_settings")
         path = props.get("model_path")

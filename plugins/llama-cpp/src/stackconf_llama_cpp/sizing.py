@@ -59,25 +59,31 @@ def size(asked: Asked, machine: Machine) -> Sizing:
     """
     told = _without_model(asked, machine)
     if asked.model is None:
-        return _without(told, asked, "no model is set")
+        return _with_batch_threads(_without(told, asked, "no model is set"), asked)
     found = find_model(asked.model)
     if found.value is None:
-        return _without(told, asked, found.reason)
-    return _for_model(evolve(told, shape=found.value), found.value, asked, machine)
+        return _with_batch_threads(_without(told, asked, found.reason), asked)
+    told = _for_model(evolve(told, shape=found.value), found.value, asked, machine)
+    return _with_batch_threads(told, asked)
+
+
+def _with_batch_threads(told: Sizing, asked: Asked) -> Sizing:
+    """llama-server has no variable for them, and takes as many as for generating."""
+    if asked.threads_batch is not None:
+        return told
+    threads = asked.threads or told.values.get("threads")
+    values = told.values if threads is None else {**told.values, "threads_batch": threads}
+    return evolve(told, values=values, reasons={**told.reasons, "threads_batch": "as threads"})
 
 
 def _without_model(asked: Asked, machine: Machine) -> Sizing:
     values: dict[str, object] = {}
     reasons: dict[str, str] = {}
-    for name in ("threads", "threads_batch"):
-        if getattr(asked, name) is None:
-            if machine.cores is not None:
-                values[name] = machine.cores
-            reasons[name] = (
-                "not set: the usable cores are unknown"
-                if machine.cores is None
-                else f"one for each of {machine.cores} usable physical cores"
-            )
+    if asked.threads is None and machine.cores is not None:
+        values["threads"] = machine.cores
+        reasons["threads"] = f"one for each of {machine.cores} usable physical cores"
+    elif asked.threads is None:
+        reasons["threads"] = "not set: the usable cores are unknown"
     batch = asked.batch_size or BATCH
     if asked.batch_size is None:
         values["batch_size"] = max(batch, asked.ubatch_size or 0)
@@ -202,7 +208,6 @@ def _few_threads(case: Case, placed: Placed, machine: Machine) -> Iterator[tuple
     if case.rooms and placed.gpu_layers == case.units and (machine.cores or 0) > DEVICE_THREADS:
         told = f"everything is on devices; more than {DEVICE_THREADS} of {machine.cores} cores are no faster"
         yield "threads", DEVICE_THREADS, told
-        yield "threads_batch", DEVICE_THREADS, told
 
 
 def _loading(case: Case, placed: Placed, machine: Machine) -> Iterator[tuple[str, object, str]]:

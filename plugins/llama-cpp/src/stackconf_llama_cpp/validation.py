@@ -175,15 +175,20 @@ def _about_devices(config: LlamaCppServerConfig) -> Iterator[Issue]:
 
 
 def _about_the_machine(config: LlamaCppServerConfig) -> Iterator[Issue]:
-    for name in ("threads", "threads_batch"):
-        wanted = getattr(config, name)
-        if config.cores is not None and wanted is not None and wanted > config.cores:
-            yield Issue(
-                f"{wanted} threads on {config.cores} usable cores wait for each other",
-                level="warning",
-                path=name,
-                hint=f"use at most {config.cores}",
-            )
+    if config.cores is not None and config.threads is not None and config.threads > config.cores:
+        yield Issue(
+            f"{config.threads} threads on {config.cores} usable cores wait for each other",
+            level="warning",
+            path="threads",
+            hint=f"use at most {config.cores}",
+        )
+    if config.threads_batch != config.threads and config.threads_batch is not None:
+        yield Issue(
+            "llama-server takes no variable for it, and reads prompts with as many threads as threads says",
+            level="warning",
+            path="threads_batch",
+            hint="leave it unset, or start the service with --threads-batch",
+        )
     placed, memory = config.told.placed, config.memory_bytes
     if config.mlock and placed is not None and memory is not None and placed.host_weights > memory:
         yield Issue(
