@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import runpy
+import sys
 
 from docs_kit import ROOT, page, section
 
@@ -83,4 +84,4 @@ def test_the_short_table_of_the_plugins_readme_has_the_same_figures():
 
 
 if __name__ == "__main__":
-    pass
+    sys.stdout.write("\n".join(rows()) + "\n")

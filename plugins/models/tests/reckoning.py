@@ -40,8 +40,8 @@ class Config:
     qk_rope_head_dim: int = 0
     block: int = 0
     """Edge of the quantised blocks."""
-    bits16_only: bool = True
-    """Whether float16 will do where there is no bfloat16."""
+    float16_will_do: bool = True
+    """Where there is no bfloat16."""
 
 
 def deepseek_v3(layers: int = 61) -> dict[str, int]:
@@ -76,7 +76,7 @@ MODELS = {
     "meta-llama/Llama-3.1-8B-Instruct": Config(32, 4096, 32, 8, 128, 131072, (14336,), 16_060_522_496),
     "meta-llama/Llama-3.3-70B-Instruct": Config(80, 8192, 64, 8, 128, 131072, (28672,), 141_107_412_992),
     "google/gemma-2-9b-it": Config(
-        42, 3584, 16, 8, 256, 8192, (14336,), 18_483_411_968, sliding_window=4096, bits16_only=False
+        42, 3584, 16, 8, 256, 8192, (14336,), 18_483_411_968, sliding_window=4096, float16_will_do=False
     ),
     "Qwen/Qwen3-30B-A3B": Config(
         48, 2048, 32, 4, 128, 40960, (768,), 61_064_245_248, experts=128, mixture_layers=48
@@ -149,7 +149,7 @@ def splits(config: Config, most: int) -> list[int]:
 
 def value_bytes(config: Config, capability: float) -> int:
     """Of a value that is computed with: 2, but 4 where bfloat16 lacks and float16 will not do."""
-    return 4 if 0 < capability < 8 and not config.bits16_only else 2
+    return 4 if 0 < capability < 8 and not config.float16_will_do else 2
 
 
 def layer_bytes(config: Config, tp: int, size: int) -> int:
