@@ -168,6 +168,16 @@ def test_a_shared_card_is_not_filled_twice():
         assert any("does not fit" in each.message for each in stack.plan().issues)
 
 
+def test_servers_on_a_card_without_memory_of_its_own_share_main_memory():
+    box = simulate("gb10,cpu=20,memory=119GiB")
+    with stack_with(
+        [plugin], {"inference": [entry("a", **EIGHT), entry("b", **EIGHT)]}, hardware=box
+    ) as stack:
+        assert stack.explain("a", "devices")[0].reason == "1 x NVIDIA GB10, in 47.5 % of main memory"
+        context = stack.explain("b", "ctx_size")[0]
+    assert "42.4 GiB of main memory (0.75 x 56.5 GiB)" in context.reason
+
+
 # --- what is said ---------------------------------------------------------------------------------------
 
 

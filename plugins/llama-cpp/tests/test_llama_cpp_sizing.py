@@ -122,6 +122,35 @@ def test_the_amounts_in_the_reasons_are_the_reckoned_ones(expression, name):
     assert f"KV cache {model.token // 1024} KiB per token" in golden
 
 
+README = Path(__file__).parents[1].joinpath("README.md")
+
+
+@pytest.mark.parametrize(
+    ("machine", "expression"),
+    [
+        ("16 GiB, no card", "cpu=8/16,memory=16GiB"),
+        ("1 x L4, 32 GiB", "l4,cpu=8/16,memory=32GiB"),
+        ("RTX 4090, 64 GiB", "rtx-4090,cpu=16/32,memory=64GiB"),
+        ("2 x L40S", "l40s:2,cpu=32/64,memory=128GiB"),
+        ("8 x H100", "h100-80gb-sxm:8,cpu=96/192,memory=1TiB"),
+    ],
+)
+def test_the_readmes_table_says_the_same(machine, expression):
+    line = next(
+        each for each in README.read_text(encoding="utf-8").splitlines() if each.startswith(f"| {machine} |")
+    )
+    for cell, model in zip(line.split(" | ")[1:], MODELS, strict=False):
+        found = told(expression, model)
+        if found.problem:
+            assert cell.strip(" |") == f"does not fit; {found.advice}"
+            continue
+        times = "4 x " if found.values["parallel"] == 4 and not found.values["kv_unified"] else ""
+        assert f"{times}{found.placed.slots.each}" in cell
+        if found.placed.gpu_layers:
+            everything = found.placed.gpu_layers == found.shape.layers + 1
+            assert cell.startswith("all" if everything else f"{found.placed.gpu_layers} of 81 layers, ")
+
+
 # --- formulas, with the figures of their sources --------------------------------------------------------
 
 
@@ -410,7 +439,11 @@ def test_cards_that_compute_in_main_memory_have_every_layer():
     found = size(Asked("Llama-3.3-70B-Instruct", "Q4_K_M", BUILD), machine)
     assert found.values["n_gpu_layers"] == 81
     assert found.values["ctx_size"] == 131072
-    assert "computes in main memory" in found.reasons["n_gpu_layers"]
+    assert found.reasons["n_gpu_layers"] == "all 81: GB10 computes in main memory"
+    half = evolve(machine, cards=(evolve(machine.cards[0], share=0.475),))
+    shared = size(Asked("Llama-3.3-70B-Instruct", "Q4_K_M", BUILD), half)
+    assert shared.placed.host <= 0.475 * 119 * GIB
+    assert 0 < shared.values["ctx_size"] < 20_000
 
 
 def test_what_is_unknown_gives_no_sizes_and_says_why():

@@ -148,6 +148,7 @@ class Unit(Strict):
     compute_capability: str | None = Field(None, pattern=r"^\d{1,3}\.\d{1,3}$", description="Such as 8.9")
     part_of_card: bool = Field(False, description="A MIG instance")
     unified: bool = Field(False, description="It computes in main memory")
+    share: float = Field(1.0, gt=0, le=1, description="The part of main memory, where it computes in that")
     vendor: str = Field("nvidia", description="As stackconf calls it")
     uuids: list[str] | None = Field(None, description="The driver's name for each; the server sees no others")
 

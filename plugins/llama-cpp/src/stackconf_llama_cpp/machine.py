@@ -28,6 +28,8 @@ class Card:
     part_of_card: bool = False
     unified: bool = False
     uuid: str | None = None
+    share: float = 1.0
+    """Which part of main memory it may compute in, where it is `unified`."""
 
     def __str__(self) -> str:
         return self.name or f"{self.vendor} device"
@@ -102,6 +104,7 @@ def _of(card: Accelerator) -> Iterator[Card]:
         card.vendor,
         unified=card.memory_kind == "unified",
         uuid=card.uuid,
+        share=card.share if card.memory_kind == "unified" else 1.0,
     )
     if not (card.mig_enabled or card.mig):
         yield own
@@ -135,6 +138,7 @@ def _entry(card: Card) -> dict[str, object]:
         "compute_capability": None if major_minor is None else f"{major_minor[0]}.{major_minor[1]}",
         "part_of_card": card.part_of_card or None,
         "unified": card.unified or None,
+        "share": card.share if card.share != 1.0 else None,
         "vendor": None if card.vendor == "nvidia" else card.vendor,
         "uuids": None if card.uuid is None else [card.uuid],
     }
@@ -151,7 +155,8 @@ def _add_uuid(entry: dict[str, object], card: Card) -> None:
 
 def _told(card: Card, count: int) -> str:
     if card.unified:
-        return f"{count} x {card}, in main memory"
+        part = f"{card.share * 100:.4g} % of " if card.share != 1.0 else ""
+        return f"{count} x {card}, in {part}main memory"
     if card.memory_bytes is None:
         return f"{count} x {card} of unknown memory"
     return f"{count} x {card}, {size_text(card.memory_bytes)}{' each' if count > 1 else ''}"
@@ -168,6 +173,7 @@ def as_cards(given: Iterable[Unit]) -> tuple[Card, ...]:
             each.part_of_card,
             each.unified,
             each.uuids[place] if each.uuids and len(each.uuids) == each.count else None,
+            each.share,
         )
         for each in given
         for place in range(each.count)

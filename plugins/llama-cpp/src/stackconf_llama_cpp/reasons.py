@@ -15,7 +15,7 @@ def layers_reason(case: Case, placed: Placed, machine: Machine) -> str:
     """How many layers are on devices."""
     count, units = placed.gpu_layers, case.units
     if case.unified:
-        return f"all {units}: {cards_text(machine.cards or ())} computes in main memory"
+        return f"all {units}: {nothing(case, machine)}"
     if not case.rooms:
         return nothing(case, machine)
     where = cards_text(card for card, held in zip(case.cards, placed.used, strict=True) if held)
@@ -42,6 +42,8 @@ def nothing(case: Case, machine: Machine) -> str:
     """Why no layer is on a device."""
     if case.asked.n_gpu_layers == 0:
         return "no layer on a device"
+    if case.unified:
+        return f"{cards_text(machine.cards or ())} computes in main memory"
     if machine.cards:
         return f"the memory of {machine.cards[0]} is unknown, so it is not used"
     return "no accelerator"

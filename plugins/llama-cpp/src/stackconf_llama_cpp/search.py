@@ -212,7 +212,10 @@ def case_of(
     limit = asked.accelerator_bytes
     rooms = tuple(max(0, min(memory - MARGIN_BYTES, limit or memory)) for memory in known)
     rooms = rooms if any(known) and asked.n_gpu_layers != 0 else ()
-    return Case(shape, loaded, kept, flash, ubatch, cards, rooms, machine.memory_bytes, asked, unified)
+    memory = machine.memory_bytes
+    if unified and memory is not None:
+        memory = int(memory * min(card.share for card in cards if card.unified))
+    return Case(shape, loaded, kept, flash, ubatch, cards, rooms, memory, asked, unified)
 
 
 def options(case: Case) -> list[Option]:
