@@ -734,8 +734,9 @@ class Manager:
 def discover_with(registry: Registry, *, deadline: float | None = None) -> Hardware:
     """Discover with every enabled hardware plugin, each apart."""
     from stackconf.hardware.discovery import discover
+    from stackconf.hardware.kept import kept_here
 
-    return discover(detectors_of(registry), deadline=deadline)
+    return discover(detectors_of(registry), deadline=deadline, kept=kept_here())
 
 
 def missing_type(registry: Registry, provider: Provider) -> Missing | PluginLoadError | None:

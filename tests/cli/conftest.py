@@ -30,6 +30,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(folder)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("STACKCONF_CONFIG_HOME", str(tmp_path / "settings"))
     monkeypatch.setenv(
         "STACKCONF_DISABLED_PLUGINS", "host,nvidia,amd,intel,apple"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from stackconf.cli.machines import one_machine
-from stackconf.cli.opening import looking, open_registry, warn_of_plugins
+from stackconf.cli.opening import forget_machine, looking, open_registry, warn_of_plugins
 from stackconf.cli.options import Command, Settings, pass_settings, stack_options
 from stackconf.cli.output import Screen, emit_json, out, plural
 from stackconf.cli.waiting import waiting
@@ -25,9 +25,10 @@ _GIB = 1024**3
 @click.option("--catalogue", "cards", is_flag=True, help="List the cards whose figures are known instead.")
 @click.option("--svg", metavar="FILE", type=click.Path(), help="Write the picture to a file, as SVG.")
 @click.option("--usage", is_flag=True, help="Draw which provider of the stack has what.")
+@click.option("--no-cache", "afresh", is_flag=True, help="Ask drivers again that did not answer a while ago.")
 @stack_options
 @pass_settings
-def hardware(settings: Settings, *, cards: bool, svg: str | None, usage: bool) -> int:
+def hardware(settings: Settings, *, cards: bool, svg: str | None, usage: bool, afresh: bool) -> int:
     """Draw this machine and tell what is known about it: processors, memory, accelerators.
 
     Beside what the host has stands what this process may use, and which limit decides that. What
@@ -40,6 +41,8 @@ def hardware(settings: Settings, *, cards: bool, svg: str | None, usage: bool) -
         raise click.UsageError("--svg is for the picture alone; leave out --json and --catalogue")
     if usage and cards:
         raise click.UsageError("--usage is about this stack, --catalogue about no machine")
+    if afresh:
+        forget_machine()
     if usage:
         from stackconf.cli.usage import show as show_usage
 

@@ -116,12 +116,22 @@ def open_hosted(settings: Settings) -> Registry:
     return hosted(file, registry, settings.runtime)[1]
 
 
+def forget_machine() -> None:
+    """Drop what was kept of this machine since its boot. Raises `OSError`."""
+    from stackconf.hardware.kept import kept_here
+
+    kept = kept_here()
+    if kept is not None:
+        kept.forget()
+
+
 def looking(registry: Registry) -> Looking:
     """Begin to look at the machine; calling what this gives waits for what is missing."""
     from stackconf.detectors import detectors_of
     from stackconf.hardware.discovery import Looking
+    from stackconf.hardware.kept import kept_here
 
-    return Looking(detectors_of(registry))
+    return Looking(detectors_of(registry), kept=kept_here())
 
 
 @contextmanager

@@ -10,10 +10,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from stackconf.hardware.facts import Fact, Problem
 from stackconf.hardware.pci import AMD, INTEL, NVIDIA, Glance
 from stackconf.hardware.visibility import variables
+
+if TYPE_CHECKING:
+    from stackconf.hardware.kept import Hang, Kept
+    from stackconf.hardware.probe import Detector
 
 KFD = "/sys/class/kfd/kfd"
 
@@ -27,25 +32,40 @@ NVIDIA_MARKS = (
 )
 """A loaded driver, Windows' own under WSL, Tegra's. Without any of them NVML finds no driver."""
 
-Answer = Callable[[str, Glance], Sequence[Fact] | None]
+Answer = Callable[[str, Glance, "Kept | None"], Sequence[Fact] | None]
 
 
-def without_asking(target: str, name: str, glance: Glance) -> Sequence[Fact] | None:
+def without_asking(target: str, name: str, glance: Glance, kept: Kept | None = None) -> Sequence[Fact] | None:
     """What a detector says on this machine, where that needs no process; `None` where it must be asked."""
     answer = _ANSWERS.get(target)
-    return None if answer is None else answer(name, glance)
+    return None if answer is None else answer(name, glance, kept)
 
 
-def _host(_: str, glance: Glance) -> Sequence[Fact] | None:
+def not_asked(detector: Detector, hang: Hang) -> Sequence[Fact]:
+    """What is known of the cards whose driver did not answer a moment ago: nothing, and why."""
+    from stackconf.hardware.kept import AGAIN_SECONDS
+    from stackconf.hardware.probe import failed
+
+    ago = hang.ago()
+    problem = (
+        f"did not answer within {hang.deadline:g} s, {ago:.0f} s ago; it is asked again in "
+        f"{AGAIN_SECONDS - ago:.0f} s, or at once by `stackconf hardware --no-cache`"
+    )
+    # These it had told before it hung; they are the environment's, and not the driver's.
+    told = variables(os.environ) if detector.target == "stackconf.hardware.nvidia" else ()
+    return [*told, failed(detector, problem, "timeout")]
+
+
+def _host(_: str, glance: Glance, kept: Kept | None) -> Sequence[Fact] | None:
     """Only of this machine: another root may lie on a file system that does not answer."""
     if not glance.files.real or not sys.platform.startswith("linux") or not glance.files.exists("/proc/self"):
         return None
     from stackconf.hardware.host import read_host
 
-    return read_host()
+    return read_host(kept=kept)
 
 
-def _nvidia(name: str, glance: Glance) -> Sequence[Fact] | None:
+def _nvidia(name: str, glance: Glance, _kept: Kept | None) -> Sequence[Fact] | None:
     """NVML speaks of this machine, whatever other files are read."""
     files = glance.files
     if not files.real or not sys.platform.startswith("linux") or not files.exists("/sys/bus"):
@@ -56,15 +76,15 @@ def _nvidia(name: str, glance: Glance) -> Sequence[Fact] | None:
     return [*variables(os.environ), Problem(name, "accelerators", "absent", reason)]
 
 
-def _amd(_: str, glance: Glance) -> Sequence[Fact] | None:
+def _amd(_: str, glance: Glance, _kept: Kept | None) -> Sequence[Fact] | None:
     return None if glance.files.exists(KFD) or glance.has(AMD) else ()
 
 
-def _intel(_: str, glance: Glance) -> Sequence[Fact] | None:
+def _intel(_: str, glance: Glance, _kept: Kept | None) -> Sequence[Fact] | None:
     return None if glance.has(INTEL) else ()
 
 
-def _apple(_: str, glance: Glance) -> Sequence[Fact] | None:
+def _apple(_: str, glance: Glance, _kept: Kept | None) -> Sequence[Fact] | None:
     return None if glance.files.real and sys.platform == "darwin" else ()
 
 

@@ -143,6 +143,16 @@ def vendor(processors: Sequence[Block]) -> str | None:
     return None
 
 
+def architecture(processors: Sequence[Block]) -> str | None:
+    """As far as what the processors can do tells it."""
+    for fields in processors:
+        if "lm" in fields.get("flags", "").split():
+            return "x86_64"
+        if fields.get("CPU architecture") == "8":
+            return "aarch64"
+    return None
+
+
 def _hexadecimal(text: str | None) -> int | None:
     return int(text, 16) if text and re.fullmatch(r"0x[0-9a-fA-F]{1,8}", text) else None
 

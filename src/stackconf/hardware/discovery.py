@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import define, evolve, field, fields
 
 from stackconf.hardware import probe
-from stackconf.hardware.applying import without_asking
+from stackconf.hardware.applying import not_asked, without_asking
 from stackconf.hardware.facts import (
     CATALOGUE,
     Accelerator,
@@ -33,6 +33,9 @@ from stackconf.hardware.files import Files, chosen_root
 from stackconf.hardware.pci import Glance
 from stackconf.hardware.probe import Detector
 
+if TYPE_CHECKING:
+    from stackconf.hardware.kept import Kept
+
 BUILTIN: tuple[Detector, ...] = (
     Detector("host", "stackconf.hardware.host", "stackconf"),
     Detector("nvidia", "stackconf.hardware.nvidia", "stackconf"),
@@ -42,18 +45,23 @@ BUILTIN: tuple[Detector, ...] = (
 )
 """The detectors that stackconf brings; they are also entry points of its distribution."""
 
+_SHORT_SECONDS = 1.0
+"""The least that a driver is given to tell again what it told before it hung."""
+
 T = TypeVar("T")
 
 
 class Pending:
     """A discovery under way."""
 
-    def __init__(self, detectors: Sequence[Detector], root: Path | None, deadline: float) -> None:
+    def __init__(
+        self, detectors: Sequence[Detector], root: Path | None, deadline: float, kept: Kept | None = None
+    ) -> None:
         self._deadline = deadline
         self._started = time.monotonic()
         self._hardware: Hardware | None = None
         glance = Glance(Files(chosen_root() if root is None else root))
-        self._workers = [_Worker(detector, root, deadline, glance) for detector in detectors]
+        self._workers = [_Worker(detector, root, deadline, glance, kept) for detector in detectors]
 
     def result(self) -> Hardware:
         """Wait for what is missing, at most until the deadline, and merge. Never raises for a detector."""
@@ -77,37 +85,63 @@ class Pending:
 
 
 class _Worker(threading.Thread):
-    def __init__(self, detector: Detector, root: Path | None, deadline: float, glance: Glance) -> None:
+    def __init__(
+        self, detector: Detector, root: Path | None, deadline: float, glance: Glance, kept: Kept | None
+    ) -> None:
         super().__init__(daemon=True, name=f"stackconf-{detector.name}")
         self.detector = detector
         self.facts: Sequence[Fact] | None = None
         self._root = root
         self._deadline = deadline
         self._glance = glance
+        self._kept = kept
         self.start()
 
     def run(self) -> None:
         known: Sequence[Fact] | None = None
         with suppress(Exception):  # its process will fail in the same way, and say so
-            known = without_asking(self.detector.target, self.detector.name, self._glance)
-        if known is None:
-            known = probe.run(self.detector, root=self._root, deadline=self._deadline)
-        self.facts = known
+            known = without_asking(self.detector.target, self.detector.name, self._glance, self._kept)
+        self.facts = self._asked() if known is None else known
+
+    def _asked(self) -> Sequence[Fact]:
+        """Its answer; a driver that hung a moment ago is not waited for again.
+
+        One that had told of cards before it hung is given the time for that much: what it tells is
+        never kept.
+        """
+        kept, root, deadline = self._kept, self._root, self._deadline
+        hang = None if kept is None else kept.hang(self.detector, root, deadline)
+        if hang is not None and hang.told_after is None:
+            return not_asked(self.detector, hang)
+        if hang is not None and hang.told_after is not None:
+            deadline = min(deadline, max(_SHORT_SECONDS, 2 * hang.told_after))
+        answer = probe.ask(self.detector, root=root, deadline=deadline)
+        if kept is not None and not answer.hung:
+            kept.answered(self.detector, root)
+        elif kept is not None and hang is None:
+            cards = any(isinstance(fact, Accelerator) for fact in answer.facts)
+            kept.hung(self.detector, root, deadline, answer.told_after if cards else None)
+        return answer.facts
 
 
 def start(
-    detectors: Iterable[Detector], *, root: Path | None = None, deadline: float | None = None
+    detectors: Iterable[Detector],
+    *,
+    root: Path | None = None,
+    deadline: float | None = None,
+    kept: Kept | None = None,
 ) -> Pending:
     """Start every detector (each target once) and return at once; `.result()` gives the `Hardware`.
 
-    `deadline` is in seconds and counts from now; by default `STACKCONF_PROBE_TIMEOUT` or 10.
+    `deadline` is in seconds and counts from now; by default `STACKCONF_PROBE_TIMEOUT` or 10. `kept` is
+    what holds until the next boot, see `kept_here`; by default nothing is kept.
     Raises `InvalidConfig` when that variable is no number of seconds.
     """
     each: dict[str, Detector] = {}
     for detector in detectors:
         each.setdefault(detector.target, detector)
     seconds = probe.deadline_seconds() if deadline is None else deadline
-    return Pending(tuple(each.values()), root, seconds)
+    return Pending(tuple(each.values()), root, seconds, kept)
 
 
 class Looking:
@@ -116,9 +150,15 @@ class Looking:
     """
 
     def __init__(
-        self, detectors: Iterable[Detector], *, root: Path | None = None, deadline: float | None = None
+        self,
+        detectors: Iterable[Detector],
+        *,
+        root: Path | None = None,
+        deadline: float | None = None,
+        kept: Kept | None = None,
     ) -> None:
         self._detectors = tuple(detectors)
+        self._kept = kept
         self._root = root
         self._deadline = deadline
         self._pending: Pending | None = self._start()
@@ -129,18 +169,22 @@ class Looking:
         return pending.result()
 
     def _start(self) -> Pending:
-        return start(self._detectors, root=self._root, deadline=self._deadline)
+        return start(self._detectors, root=self._root, deadline=self._deadline, kept=self._kept)
 
 
 def discover(
-    detectors: Iterable[Detector] = BUILTIN, *, root: Path | None = None, deadline: float | None = None
+    detectors: Iterable[Detector] = BUILTIN,
+    *,
+    root: Path | None = None,
+    deadline: float | None = None,
+    kept: Kept | None = None,
 ) -> Hardware:
     """Everything the detectors find out about this machine.
 
     Detectors that read files read them below `root` (drivers always speak of this machine).
     A detector that fails costs its facts and adds a `Problem`.
     """
-    return start(detectors, root=root, deadline=deadline).result()
+    return start(detectors, root=root, deadline=deadline, kept=kept).result()
 
 
 def fingerprint(hardware: Hardware) -> str:

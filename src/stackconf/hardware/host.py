@@ -11,16 +11,19 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stackconf.hardware.cgroup import Cgroups, read_cgroups
 from stackconf.hardware.container import container, wsl_version
-from stackconf.hardware.cpuinfo import Block, blocks
 from stackconf.hardware.facts import Fact, Host, Memory
 from stackconf.hardware.files import Files, chosen_root, kibibytes
-from stackconf.hardware.processors import read_cpu
+from stackconf.hardware.processors import Processors, read_cpu, read_processors
 from stackconf.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from stackconf.hardware.kept import Kept
 
 stackconf_api = 1
 
@@ -31,11 +34,11 @@ def discover_hardware() -> Iterable[Fact]:
     return read_host(chosen_root())
 
 
-def read_host(root: Path = Path("/")) -> list[Fact]:
+def read_host(root: Path = Path("/"), kept: Kept | None = None) -> list[Fact]:
     """`Host`, `Cpu`, `Memory` and the `Problem`s met on the way; never raises for what it reads.
 
     Amounts that this process may use are upper bounds: a limit that could not be read is a
-    `Problem` about `cpu.limits` or `memory.limits`.
+    `Problem` about `cpu.limits` or `memory.limits`. Of the processors, what was `kept` counts.
     """
     files = Files(root)
     if files.real and not sys.platform.startswith("linux"):
@@ -43,7 +46,7 @@ def read_host(root: Path = Path("/")) -> list[Fact]:
 
         return read_without_proc(files)
     groups = read_cgroups(files)
-    processors = blocks(files.text("/proc/cpuinfo", "cpu") or "")
+    processors = read_processors(files, kept)
     host = _host(files, groups, processors)
     cpu = read_cpu(files, groups, processors, host.architecture)
     memory = _memory(files, groups)
@@ -71,7 +74,7 @@ def _memory(files: Files, groups: Cgroups) -> Memory:
     )
 
 
-def _host(files: Files, groups: Cgroups, processors: Sequence[Block]) -> Host:
+def _host(files: Files, groups: Cgroups, processors: Processors) -> Host:
     kernel = _line(files, "/proc/sys/kernel/osrelease", "host.kernel")
     under = wsl_version(files, kernel)
     return Host(
@@ -99,13 +102,8 @@ def _os_release(files: Files) -> str | None:
     return None
 
 
-def _architecture(files: Files, processors: Sequence[Block]) -> str | None:
+def _architecture(files: Files, processors: Processors) -> str | None:
     told = _line(files, "/proc/sys/kernel/arch", "host.architecture")
     if told or files.real:
         return told or os.uname().machine
-    for fields in processors:
-        if "lm" in fields.get("flags", "").split():
-            return "x86_64"
-        if fields.get("CPU architecture") == "8":
-            return "aarch64"
-    return None
+    return processors.architecture

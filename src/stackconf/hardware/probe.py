@@ -94,20 +94,34 @@ def deadline_seconds() -> float:
     return seconds
 
 
+@frozen
+class Answer:
+    """What came of asking a detector. `told_after`: seconds until the last it told before it hung."""
+
+    facts: list[Fact]
+    hung: bool = False
+    told_after: float = 0.0
+
+
 def run(detector: Detector, *, root: Path | None = None, deadline: float | None = None) -> list[Fact]:
     """Everything the detector reports, and a `Problem` if it failed, hung or crashed.
 
     Returns at most about two seconds after `deadline` (seconds). Never raises for what a detector
     does. `root` is where a detector that reads files should read them.
     """
+    return ask(detector, root=root, deadline=deadline).facts
+
+
+def ask(detector: Detector, *, root: Path | None = None, deadline: float | None = None) -> Answer:
+    """As `run`, and whether it hung."""
     seconds = deadline_seconds() if deadline is None else deadline
     if not sys.executable:
-        return [_failed(detector, "cannot run: this program has no Python interpreter to start")]
+        return Answer([failed(detector, "cannot run: this program has no Python interpreter to start")])
     started = time.monotonic()
     try:
         child = _start(detector, root, seconds)
     except OSError as error:
-        return [_failed(detector, f"could not be started: {error}")]
+        return Answer([failed(detector, f"could not be started: {error}")])
     report, noise = _Report(child.stdout), _Noise(child.stderr)
     report.join(seconds)
     in_time = not report.is_alive() and not report.too_much
@@ -117,17 +131,18 @@ def run(detector: Detector, *, root: Path | None = None, deadline: float | None 
         report.join(GRACE_SECONDS)
     facts, complete = _read(detector, bytes(report.kept))
     if complete:
-        return facts
+        return Answer(facts)
     noise.join(GRACE_SECONDS)
     told = _trimmed(noise.text)
     if report.too_much:
-        failure = _failed(detector, f"reported more than {MAX_REPORT // 2**20} MiB and was stopped")
+        failure = failed(detector, f"reported more than {MAX_REPORT // 2**20} MiB and was stopped")
     elif in_time:
-        failure = _failed(detector, _ending(child.returncode) + told)
+        failure = failed(detector, _ending(child.returncode) + told)
     else:
         reason = f"did not answer within {seconds:g} s{told}; {DEADLINE_VARIABLE} changes the deadline"
-        failure = _failed(detector, reason, "timeout")
-    return [*facts, failure]
+        failure = failed(detector, reason, "timeout")
+    hung = not in_time and not report.too_much
+    return Answer([*facts, failure], hung, max(0.0, report.last - started))
 
 
 # ---------------------------------------------------------------------------------- the caller
@@ -165,6 +180,8 @@ class _Report(threading.Thread):
         self.stream = stream
         self.kept = bytearray()
         self.too_much = False
+        self.last = 0.0
+        """When it said something last, by the monotonic clock."""
         self.start()
 
     def run(self) -> None:
@@ -173,6 +190,7 @@ class _Report(threading.Thread):
         with self.stream:
             while chunk := self.stream.read(65_536):
                 self.kept += chunk
+                self.last = time.monotonic()
                 self.too_much = len(self.kept) > MAX_REPORT
                 if self.too_much or self.kept.endswith(LAST_LINE):
                     return
@@ -245,15 +263,16 @@ def _read(detector: Detector, report: bytes) -> tuple[list[Fact], bool]:
         try:
             entry = dict(json.loads(line))
             if "failure" in entry:
-                facts.append(_failed(detector, str(entry["failure"])))
+                facts.append(failed(detector, str(entry["failure"])))
             else:
                 facts.append(fact_from_dict(entry))
         except (ValueError, TypeError, RecursionError) as error:
-            facts.append(_failed(detector, f"gave a fact that cannot be used: {error}"))
+            facts.append(failed(detector, f"gave a fact that cannot be used: {error}"))
     return facts, complete
 
 
-def _failed(detector: Detector, problem: str, kind: ProblemKind = "error") -> Problem:
+def failed(detector: Detector, problem: str, kind: ProblemKind = "error") -> Problem:
+    """A problem about all that the detector could have said."""
     named = HookError(
         HOOK, detector.name, problem, distribution=detector.distribution, version=detector.version
     )

@@ -9,16 +9,18 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from stackconf.hardware.cpuinfo import Block, isa, model, vendor
+from stackconf.hardware.cpuinfo import Block, architecture, blocks, isa, model, vendor
 from stackconf.hardware.facts import Cpu, Limit, NumaNode
 from stackconf.hardware.files import Files, cpu_list, kibibytes, whole_number
+from stackconf.hardware.kept import LEAST_CPUS
 
 if TYPE_CHECKING:
     from stackconf.hardware.cgroup import Cgroups
+    from stackconf.hardware.kept import Kept
 
 SYS_CPU = "/sys/devices/system/cpu"
 SYS_NODE = "/sys/devices/system/node"
@@ -43,9 +45,74 @@ class _Topology:
         return len({self.core_of[cpu] for cpu in cpus})
 
 
-def read_cpu(files: Files, groups: Cgroups, processors: Sequence[Block], architecture: str | None) -> Cpu:
+@frozen
+class Processors:
+    """What stays until the next boot, as long as the same CPUs are online."""
+
+    topology: _Topology
+    model: str | None = None
+    vendor: str | None = None
+    architecture: str | None = None
+    """As far as their properties tell it."""
+    isa: frozenset[str] | None = None
+
+
+def read_processors(files: Files, kept: Kept | None = None) -> Processors:
+    """The processors, from the kernel's files or from what was kept of these; what is not known is a
+    problem of `files`, and then nothing is kept.
+    """
+    told = files.text(f"{SYS_CPU}/online", "cpu.logical_cores") or ""
+    online = cpu_list(told) or ()
+    if kept is not None and len(online) < LEAST_CPUS:
+        kept = None
+    found = None if kept is None else _of_kept(kept.processors(told), online)
+    if found is not None:
+        return found
+    problems = len(files.problems)
+    listed = blocks(files.text("/proc/cpuinfo", "cpu") or "")
+    topology = _topology(files, listed)
+    found = Processors(topology, model(listed), vendor(listed), architecture(listed), isa(files, listed))
+    if kept is not None and len(files.problems) == problems and topology.physical_cores is not None:
+        kept.keep_processors(told, _to_keep(found))
+    return found
+
+
+def _to_keep(found: Processors) -> dict[str, object]:
+    cores: dict[object, list[int]] = {}
+    for cpu, core in found.topology.core_of.items():
+        cores.setdefault(core, []).append(cpu)
+    return {
+        "cores": list(cores.values()),
+        "sockets": found.topology.sockets,
+        "model": found.model,
+        "vendor": found.vendor,
+        "architecture": found.architecture,
+        "isa": None if found.isa is None else sorted(found.isa),
+    }
+
+
+def _of_kept(kept: Mapping[str, Any], online: tuple[int, ...]) -> Processors | None:
+    """`None` unless it describes each of the CPUs that are online, and nothing else."""
+    called, made_by, told = (kept.get(name) for name in ("model", "vendor", "architecture"))
+    names, sockets, cores = kept.get("isa"), kept.get("sockets"), kept.get("cores")
+    if not isinstance(cores, list) or not all(isinstance(core, list) for core in cores):
+        return None
+    if sorted(cpu for core in cores for cpu in core if type(cpu) is int) != list(online):
+        return None
+    if (
+        any(text is not None and not isinstance(text, str) for text in (called, made_by, told))
+        or type(sockets) is not int
+    ):
+        return None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return None
+    core_of = {cpu: number for number, core in enumerate(cores) for cpu in core}
+    return Processors(_Topology(online, core_of, sockets), called, made_by, told, frozenset(names))
+
+
+def read_cpu(files: Files, groups: Cgroups, processors: Processors, architecture: str | None) -> Cpu:
     """What the host has, beside what this process may use; what is not known is a problem of `files`."""
-    topology = _topology(files, processors)
+    topology = processors.topology
     logical = len(topology.online) if topology.online else None
     affinity = _affinity(files, groups, topology.online)
     bounds: list[tuple[float, str]] = []
@@ -60,8 +127,8 @@ def read_cpu(files: Files, groups: Cgroups, processors: Sequence[Block], archite
     if logical is None:
         limits = [Limit(*bound) for bound in bounds]
     return Cpu(
-        model=model(processors),
-        vendor=vendor(processors),
+        model=processors.model,
+        vendor=processors.vendor,
         architecture=architecture,
         sockets=topology.sockets,
         physical_cores=topology.physical_cores,
@@ -71,7 +138,7 @@ def read_cpu(files: Files, groups: Cgroups, processors: Sequence[Block], archite
         usable_cores=usable,
         limits=tuple(sorted(limits, key=lambda limit: limit.amount)),
         bound_by=bound_by,
-        isa=isa(files, processors),
+        isa=processors.isa,
         numa=_numa(files),
     )
 
