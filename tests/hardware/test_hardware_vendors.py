@@ -25,7 +25,7 @@ from stackconf.hardware.facts import Accelerator, Hardware, Problem
 from stackconf.hardware.files import Files
 from stackconf.hardware.intel import read_intel
 from stackconf.hardware.pci import Glance
-from stackconf.hardware.probe import Detector, run
+from stackconf.hardware.probe import Answer, Detector, run
 
 AMD = next(detector for detector in BUILTIN if detector.name == "amd")
 MIB = 1024**2
@@ -54,7 +54,7 @@ def test_detectors_of_cards_that_are_not_here_start_no_process(tmp_path, monkeyp
     """Nor does graphics within a processor of Intel's start one."""
     started = []
     monkeypatch.setattr(
-        "stackconf.hardware.probe.run", lambda detector, **_: started.append(detector.name) or []
+        "stackconf.hardware.probe.ask", lambda detector, **_: started.append(detector.name) or Answer([])
     )
     integrated = pci("0000:00:02.0", "0x8086", "0xa780", driver="i915", kind="0x030000")
     root = write(tmp_path, linux(), x86(), integrated, pci("0000:3b:00.0", "0x10de", "0x2330"))
@@ -69,7 +69,7 @@ def test_detectors_of_cards_that_are_not_here_start_no_process(tmp_path, monkeyp
 def test_detectors_of_cards_that_are_here_do(tmp_path, monkeypatch, name, asked):
     started = []
     monkeypatch.setattr(
-        "stackconf.hardware.probe.run", lambda detector, **_: started.append(detector.name) or []
+        "stackconf.hardware.probe.ask", lambda detector, **_: started.append(detector.name) or Answer([])
     )
     discover(root=write(tmp_path, BOXES[name].tree))
     assert sorted(started) == sorted(["host", "nvidia", asked])
