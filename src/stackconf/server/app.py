@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 
 from stackconf._version import __version__
-from stackconf.server import problems
+from stackconf.server import openapi, problems
 from stackconf.server.access import Guard, Rules
 from stackconf.server.at_hand import AtHand
-from stackconf.server.routes import applying, configurations, history, looking, service, upstream
+from stackconf.server.routes import applying, configurations, history, looking, service, types, upstream
 
 if TYPE_CHECKING:
     from stackconf.server.hosted import Hosted
 
-_PARTS = (configurations, applying, looking, history, service, upstream)
+_PARTS = (configurations, applying, looking, history, types, service, upstream)
 
 _SHORT_CUTS = {
     "/v1/inspect/configurations": "inspect",
@@ -38,6 +38,7 @@ def create_app(hosted: Hosted, rules: Rules | None = None) -> FastAPI:
     for part in _PARTS:
         app.include_router(part.router)
     problems.install(app)
+    openapi.install(app)
     app.add_middleware(AtHand, hosted=hosted, paths=_SHORT_CUTS)
     app.add_middleware(Guard, rules=rules or Rules())
     return app

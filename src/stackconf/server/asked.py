@@ -3,43 +3,68 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from stackconf.errors import InvalidConfig
 from stackconf.server.body import read_json
 from stackconf.suggest import did_you_mean
+from stackconf.types import Issue
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Mapping
 
     from starlette.requests import Request
+
+M = TypeVar("M", bound=BaseModel)
 
 ACTOR_HEADER = "stackconf-actor"
 _TAG = re.compile(r'(?:W/)?"(\d+)(?:-[0-9a-f]*)?"')
 _LONGEST_ACTOR = 100
+_LONGEST_PATH = 200
 
 
-async def read_object(request: Request, known: Collection[str] = ()) -> dict[str, Any]:
-    """The body's JSON object; an empty body is an empty one. Raises `InvalidConfig`, also for a key
-    that is not among the `known`, where those are given.
+async def read_as(request: Request, model: type[M]) -> M:
+    """The body as one of the documented ones; an empty body says nothing. Raises `InvalidConfig` with
+    every issue, also for a key that nobody would read.
     """
-    body = await request.body()
-    if not body.strip():
-        return {}
-    value = read_json(body)
+    return checked(read_json(await request.body() or b"{}"), model)
+
+
+def from_query(request: Request, model: type[M], **more: object) -> M:
+    """The query as a documented body, where the body is something else. Raises as `checked` does."""
+    return checked({**request.query_params, **more}, model, strict=False)
+
+
+def checked(value: object, model: type[M], *, strict: bool = True) -> M:
+    """A value as a documented body. Raises `InvalidConfig` with every issue.
+
+    >>> from stackconf.server.documents import Recover
+    >>> checked({"wait": 5}, Recover).wait
+    5.0
+    >>> checked({"wiat": 5}, Recover)
+    Traceback (most recent call last):
+    ...
+    stackconf.errors.InvalidConfig: error: wiat: the body has no such key; did you mean `wait`?
+    """
     if not isinstance(value, dict):
         raise InvalidConfig("the body is a JSON object, and not something else")
-    if known:
-        refuse_unknown(value, known)
-    return value
+    try:
+        return model.model_validate(value, strict=strict)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+        raise InvalidConfig.of([_issue(each, model) for each in found]) from None
 
 
-def refuse_unknown(value: Collection[str], known: Collection[str]) -> None:
-    """Raise `InvalidConfig` for a key that nobody would read."""
-    for key in value:
-        if key not in known:
-            hint = did_you_mean(key, known) or f"it has {', '.join(known)}"
-            raise InvalidConfig(f"the body has no `{key[:80]}`; {hint}")
+def _issue(error: Mapping[str, Any], model: type[BaseModel]) -> Issue:
+    path = ".".join(map(str, error["loc"]))
+    if error["type"] != "extra_forbidden":
+        return Issue(str(error["msg"]).lower(), path=path[:_LONGEST_PATH], code="bad-body")
+    hint = ""
+    if len(error["loc"]) == 1:
+        hint = did_you_mean(path, model.model_fields) or f"it has {', '.join(model.model_fields)}"
+    return Issue("the body has no such key", path=path[:_LONGEST_PATH], hint=hint, code="bad-body")
 
 
 def expected_revision(request: Request) -> int | None:
@@ -55,6 +80,18 @@ def expected_revision(request: Request) -> int | None:
     if tag is None:
         raise InvalidConfig('If-Match is one ETag of this server, such as "12", or *')
     return int(tag[1])
+
+
+def expecting(request: Request, said: int | None) -> int | None:
+    """The revision that a change is for, by `If-Match` or by the body. Raises `InvalidConfig` where they
+    name two.
+    """
+    revision = expected_revision(request)
+    if revision is None or said is None:
+        return said if revision is None else revision
+    if revision != said:
+        raise InvalidConfig("If-Match and `expected_revision` name two revisions; give one")
+    return revision
 
 
 def is_known(request: Request, etag: str) -> bool:

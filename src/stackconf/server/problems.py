@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import Response
 
 from stackconf.errors import StackconfError
+from stackconf.redact import described
 from stackconf.shapes.errors import CONTENT_TYPE, error_data, headers_of
 
 if TYPE_CHECKING:
@@ -62,6 +63,11 @@ def install(app: FastAPI) -> None:
         )
         return plain(422, "Unprocessable Content", said)
 
+    async def unexpected(request: Request, error: Exception) -> Response:
+        _log.error("%s %s: %s", request.method, request.url.path, described(error))
+        return plain(500, "Internal Server Error", "this is a defect of stackconf; its log says more")
+
+    app.add_exception_handler(Exception, unexpected)
     app.add_exception_handler(StackconfError, expected)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(RequestValidationError, invalid)

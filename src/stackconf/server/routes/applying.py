@@ -11,7 +11,8 @@ from starlette.responses import StreamingResponse
 from stackconf.apply import Progress
 from stackconf.errors import StackconfError, UnknownName
 from stackconf.server.answers import told
-from stackconf.server.asked import actor_of, expected_revision, read_object
+from stackconf.server.asked import actor_of, expected_revision, read_as
+from stackconf.server.documents import Apply, Recover
 from stackconf.server.hosted import hosted_of
 from stackconf.server.threads import ended, in_thread, more
 from stackconf.shapes.errors import error_data
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 EVENT_STREAM = "text/event-stream"
 _BEAT = 15.0
 """Seconds of silence after which a stream says that it is alive."""
-_APPLY_KEYS = ("plan", "require_healthy", "wait")
 
 
 router = APIRouter(tags=["apply"])
@@ -49,25 +49,24 @@ async def plan(request: Request) -> Response:
 @router.post("/v1/apply")
 async def apply(request: Request) -> Response:
     """Make the running providers match the head revision, all or nothing."""
-    asked = await read_object(request, _APPLY_KEYS)
-    expected = expected_revision(request)
-    made = plan_from(asked["plan"]) if asked.get("plan") is not None else None
-    if expected is not None:
-        hosted_of(request).expect(expected)
-    running = hosted_of(request).apply(
-        made,
-        actor=actor_of(request),
-        require_healthy=bool(asked.get("require_healthy", False)),
-        wait=float(asked.get("wait", 0.0)),
-    )
-    return await _outcome(request, running)
+    asked = await read_as(request, Apply)
+    hosted, actor, expected = hosted_of(request), actor_of(request), expected_revision(request)
+    made = None if asked.plan is None else plan_from(asked.plan.model_dump())
+
+    def begin() -> Running:
+        if expected is not None:
+            hosted.expect(expected)
+        return hosted.apply(made, actor=actor, require_healthy=asked.require_healthy, wait=asked.wait)
+
+    return await _outcome(request, await in_thread(begin))
 
 
 @router.post("/v1/recover")
 async def recover(request: Request) -> Response:
     """Take what nobody knows the state of back to what it had."""
-    asked = await read_object(request, ("wait",))
-    running = hosted_of(request).recover(actor=actor_of(request), wait=float(asked.get("wait", 0.0)))
+    asked = await read_as(request, Recover)
+    hosted, actor = hosted_of(request), actor_of(request)
+    running = await in_thread(lambda: hosted.recover(actor=actor, wait=asked.wait))
     return await _outcome(request, running)
 
 

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request, Response
 
-from stackconf.errors import ApplyError, InvalidConfig
+from stackconf.errors import InvalidConfig
 from stackconf.server.answers import answer, told
-from stackconf.server.asked import actor_of, expected_revision, read_object, refuse_unknown
+from stackconf.server.asked import actor_of, checked, expecting, from_query, read_as
+from stackconf.server.body import read_json
+from stackconf.server.documents import Expecting, Registration
 from stackconf.server.hosted import hosted_of
 from stackconf.server.threads import ended, in_thread
 from stackconf.shapes.configurations import configuration_data, listed_data, registered_data
@@ -19,12 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stackconf.configurations import Registered
+    from stackconf.given import Source
     from stackconf.stack import Stack
 
 YAML_TYPES = ("application/yaml", "application/x-yaml", "text/yaml")
-_CHANGE_KEYS = ("expected_revision", "on_conflict")
-_APPLY_KEYS = ("apply", "require_healthy", "wait")
-_REGISTER_KEYS = ("config", "name", "assign", "on_dropped", "seal", *_APPLY_KEYS, *_CHANGE_KEYS)
 
 
 router = APIRouter(tags=["configurations"])
@@ -53,28 +53,34 @@ async def list_(request: Request) -> Response:
 
 @router.post("/v1/configurations/register")
 async def register(request: Request) -> Response:
-    """Register a configuration and assign it."""
+    """Register a configuration and assign it; with `apply`, apply the stack at once."""
     asked = await _registration(request)
-    apply, options = bool(asked.pop("apply", False)), _apply_options(asked)
-    config, name = asked.pop("config"), asked.pop("name", "default")
+    hosted, actor = hosted_of(request), actor_of(request)
 
     def work() -> tuple[Registered, bool]:
-        with hosted_of(request).stack() as stack:
-            made = stack.configurations.register(config, name, actor=actor_of(request), **asked)
+        with hosted.stack() as stack:
+            made = stack.configurations.register(
+                _source(asked.config),
+                asked.name,
+                assign=asked.assign,
+                on_dropped=asked.on_dropped,
+                expected_revision=asked.expected_revision,
+                on_conflict=asked.on_conflict,
+                actor=actor,
+                seal=asked.seal,
+            )
             _ = made.plan
             listed = stack.configurations.list()
-        return made, any(each.assigned for each in listed if each.name == name)
+        return made, any(each.assigned for each in listed if each.name == asked.name)
 
     registered, assigned = await in_thread(work)
     data = registered_data(registered, assigned=assigned)
-    if apply:
-        running = hosted_of(request).apply(actor=actor_of(request), **options)
+    if asked.apply:
+        running = await in_thread(
+            lambda: hosted.apply(actor=actor, require_healthy=asked.require_healthy, wait=asked.wait)
+        )
         await ended(running)
-        try:
-            data["report"] = report_data(running.report())
-        except ApplyError as error:
-            error.add_note(f"registered as revision {registered.revision}")
-            raise
+        data["report"] = report_data(running.report())
     return told(request, data, registered.revision)
 
 
@@ -112,42 +118,43 @@ async def unassign(request: Request, name: str) -> Response:
 async def _change(
     request: Request, name: str, word: str, method: Callable[[Stack], Callable[..., int]]
 ) -> Response:
-    asked = _expecting(request, await read_object(request, _CHANGE_KEYS))
+    asked = await read_as(request, Expecting)
+    expected = expecting(request, asked.expected_revision)
 
     def work() -> Response:
         with hosted_of(request).stack() as stack:
-            revision = method(stack)(name, actor=actor_of(request), **asked)
+            revision = method(stack)(
+                name,
+                actor=actor_of(request),
+                expected_revision=expected,
+                on_conflict=asked.on_conflict,
+            )
             plan = plan_data(stack.plan())
         return told(request, {"name": name, "result": word, "revision": revision, "plan": plan}, revision)
 
     return await in_thread(work)
 
 
-async def _registration(request: Request) -> dict[str, Any]:
-    """What `register` is asked: its arguments, and what an apply after it is to do."""
+async def _registration(request: Request) -> Registration:
+    """What `register` is asked: the documented body, or a configuration alone, as JSON or YAML."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    body = await request.body()
     if media_type in YAML_TYPES:
-        return _expecting(request, {"config": await request.body(), **request.query_params})
-    asked = await read_object(request)
-    if not isinstance(asked.get("config"), (dict, str)):
-        return _expecting(request, {"config": asked})
-    refuse_unknown(asked, _REGISTER_KEYS)
-    if isinstance(asked["config"], str):
-        asked["config"] = asked["config"].encode()  # a text is never the name of a file here
-    return _expecting(request, asked)
+        asked = from_query(request, Registration, config=_text(body))
+    else:
+        value = read_json(body)
+        alone = isinstance(value, dict) and not isinstance(value.get("config"), (dict, str))
+        asked = checked({"config": value} if alone else value, Registration)
+    return asked.model_copy(update={"expected_revision": expecting(request, asked.expected_revision)})
 
 
-def _expecting(request: Request, asked: dict[str, Any]) -> dict[str, Any]:
-    revision = expected_revision(request)
-    if revision is not None:
-        if asked.get("expected_revision", revision) != revision:
-            raise InvalidConfig("If-Match and `expected_revision` name two revisions; give one")
-        asked["expected_revision"] = revision
-    return asked
+def _text(body: bytes) -> str:
+    try:
+        return body.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidConfig(f"the body is not UTF-8: byte {error.start}") from error
 
 
-def _apply_options(asked: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "require_healthy": bool(asked.pop("require_healthy", False)),
-        "wait": float(asked.pop("wait", 0.0)),
-    }
+def _source(config: dict[str, Any] | str) -> Source:
+    """A text is never the name of a file here."""
+    return config.encode() if isinstance(config, str) else config

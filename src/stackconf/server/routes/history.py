@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from typing import Annotated
 
-from stackconf.errors import InvalidConfig
+from fastapi import APIRouter, Query, Request, Response
+
 from stackconf.server.answers import told
-from stackconf.server.asked import actor_of, expected_revision, read_object
+from stackconf.server.asked import actor_of, expecting, read_as
+from stackconf.server.documents import Rollback
 from stackconf.server.hosted import hosted_of
 from stackconf.server.threads import in_thread
 from stackconf.shapes.history import difference_data, history_data, revision_data, rolled_back_data
@@ -16,7 +18,7 @@ router = APIRouter(tags=["history"])
 
 
 @router.get("/v1/history")
-async def read(request: Request, limit: int | None = None) -> Response:
+async def read(request: Request, limit: Annotated[int | None, Query(ge=1)] = None) -> Response:
     """The revisions and the attempts to apply them, newest first."""
 
     def work() -> Response:
@@ -57,15 +59,12 @@ async def diff(
 @router.post("/v1/rollback")
 async def rollback(request: Request) -> Response:
     """Register and assign again what an old revision had, as a new one that says so."""
-    asked = await read_object(request, ("revision", "expected_revision"))
-    if not isinstance(asked.get("revision"), (int, str)):
-        raise InvalidConfig("say the `revision` to go back to: a number, or `head-1`")
-    expected = expected_revision(request)
-    expected = asked.get("expected_revision") if expected is None else expected
+    asked = await read_as(request, Rollback)
+    expected = expecting(request, asked.expected_revision)
 
     def work() -> Response:
         with hosted_of(request).stack() as stack:
-            done = stack.rollback(asked["revision"], actor=actor_of(request), expected_revision=expected)
+            done = stack.rollback(asked.revision, actor=actor_of(request), expected_revision=expected)
             plan = plan_data(stack.plan())
         return told(request, {**rolled_back_data(done), "plan": plan}, done.revision)
 

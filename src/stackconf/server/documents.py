@@ -1,0 +1,579 @@
+"""The bodies that go in and out, as pydantic models: for the OpenAPI document, and for those who read it.
+
+What is really sent is made by `stackconf.shapes`; a test holds every answer against these. They allow
+no other keys, so that nothing is sent that is not documented.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+
+class Document(BaseModel):
+    """A body, or a part of one."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Position(Document):
+    """A place in a text file; line and column count from 1."""
+
+    file: str
+    line: int = Field(ge=1)
+    column: int = Field(ge=1)
+
+
+class Issue(Document):
+    """Something wrong, or dropped. `text` is the line that people see."""
+
+    level: Literal["error", "warning", "ignored"]
+    code: str
+    provider: str
+    path: str
+    message: str
+    hint: str
+    where: Position | None
+    text: str
+
+
+class Problem(BaseModel):
+    """What went wrong (RFC 9457), with all that the exception carries: `issues`, `conflicts`, `report`."""
+
+    model_config = ConfigDict(extra="allow")
+    type: str
+    title: str
+    status: int = Field(ge=400, le=599)
+    detail: str = ""
+    instance: str = ""
+    issues: list[Issue] = []
+
+
+class Entry(Document):
+    """One provider of a configuration, in the stack file's shape."""
+
+    provider_id: str
+    provider_type: str = ""
+    config: dict[str, JsonValue]
+
+
+class Inspected(Document):
+    """Every provider's configuration, by api."""
+
+    providers: dict[str, list[Entry]]
+
+
+UpdateClass = Literal["in_place", "reload", "restart"]
+Layer = Literal["class", "hardware", "stack", "overlay"]
+
+
+class FieldChange(Document):
+    """One leaf that would change, and where its new value is from."""
+
+    path: str
+    before: JsonValue
+    after: JsonValue
+    update: UpdateClass
+    layer: Layer
+    source: str
+    reason: str
+
+
+class ProviderChange(Document):
+    """What would happen to one provider. `target` and `base` are keyed digests."""
+
+    provider: str
+    provider_type: str
+    kind: Literal["join", "change", "leave", "restore"]
+    update: UpdateClass
+    fields: list[FieldChange]
+    class_defaults: int
+    known: bool
+    target: str
+    base: str
+
+
+class Plan(Document):
+    """Everything that an apply would do, in its order."""
+
+    base_revision: int
+    stack_digest: str
+    hardware_fingerprint: str
+    changes: list[ProviderChange]
+    unchanged: list[str]
+    issues: list[Issue]
+
+
+class StackPlan(Plan):
+    """A plan, with the stack and the store that it is for."""
+
+    stack: str
+    store: str | None
+
+
+class Outcome(Document):
+    """How one provider fared."""
+
+    provider: str
+    kind: str
+    state: Literal["applied", "pending", "failed", "rolled_back", "unknown", "not_attempted"]
+    detail: str
+    error: str
+    seconds: float
+
+
+class Report(Document):
+    """How an apply went, provider by provider."""
+
+    state: Literal["applied", "pending", "failed", "nothing"]
+    revision: int
+    attempt: int
+    took_over: int
+    outcomes: list[Outcome]
+    warnings: list[str]
+
+
+class Streamed(Document):
+    """One server-sent event. `data` is JSON: of `progress` a step that begins or ends, of `report` the
+    whole report, of `problem` what went wrong.
+    """
+
+    event: Literal["progress", "report", "problem"]
+    id: str
+    data: str
+
+
+class Begun(Document):
+    """An apply that goes on without the caller; `events` is where to watch it."""
+
+    apply: int
+    events: str
+
+
+class Registered(Document):
+    """What came of a registration. `report` is there where it was applied at once."""
+
+    name: str
+    revision: int
+    assigned: bool
+    kept: dict[str, list[Entry]]
+    dropped: list[Issue]
+    warnings: list[Issue]
+    plan: Plan
+    report: Report | None = None
+
+
+class Changed(Document):
+    """What came of a change of one configuration, with the plan of now."""
+
+    name: str
+    result: Literal["assigned", "unassigned", "unregistered"]
+    revision: int
+    plan: Plan
+
+
+class Configuration(Document):
+    """A configuration with what it says. `problem` is why that cannot be read."""
+
+    name: str
+    source: str
+    revision: int
+    providers: dict[str, list[Entry]]
+    problem: str | None
+
+
+class Listed(BaseModel):
+    """One configuration in a listing; `assigned` is its place in the overlay, from 1."""
+
+    model_config = ConfigDict(extra="allow")
+    name: str
+    state: Literal["assigned", "available"]
+    assigned: int | None
+    source: str
+    revision: int | None
+    providers: list[str]
+    description: str
+
+
+class Configurations(Document):
+    """Every configuration, assigned ones first."""
+
+    revision: int
+    configurations: list[Listed]
+
+
+class RolledBack(Document):
+    """What came of a rollback, with the plan of now."""
+
+    revision: int
+    restores: int
+    changed: bool
+    plan: Plan
+
+
+class Beaten(Document):
+    """A candidate of a lower layer that another one beat."""
+
+    layer: Layer
+    value: JsonValue
+    source: str
+    reason: str
+
+
+class Origin(Document):
+    """Where one leaf of the effective configuration is from."""
+
+    path: str
+    value: JsonValue
+    layer: Layer
+    source: str
+    reason: str
+    user_field: bool
+    update: UpdateClass
+    beat: list[Beaten]
+
+
+class Explained(Document):
+    """The origins of a provider's values."""
+
+    provider: str
+    origins: list[Origin]
+
+
+class Holder(Document):
+    """Who is applying now."""
+
+    pid: int
+    actor: str
+    since: str
+
+
+class Tried(Document):
+    """The last attempt that touched a provider."""
+
+    attempt: int
+    revision: int
+    state: str
+    error: str
+    at: str
+
+
+class Standing(Document):
+    """Where one provider stands."""
+
+    provider: str
+    state: str
+    desired: int | None
+    tried: Tried | None
+    applied: int | None
+
+
+class Step(Document):
+    """One provider's turn in an attempt that was cut off."""
+
+    provider: str
+    provider_type: str
+    kind: str
+    target: dict[str, JsonValue]
+
+
+class OpenAttempt(Document):
+    """An attempt that has not ended."""
+
+    attempt: int
+    revision: int
+    begun_at: str
+    actor: str
+    undoing: bool
+    touched: list[str]
+    steps: list[Step]
+
+
+class Status(Document):
+    """Where every provider stands."""
+
+    revision: int
+    running: Holder | None
+    cut_off: OpenAttempt | None
+    lost: str | None
+    providers: list[Standing]
+
+
+class Summary(Document):
+    """A revision without its state."""
+
+    revision: int
+    at: str
+    actor: str
+    action: str
+    subject: str
+    restores: int | None
+    lost: str | None
+
+
+class Revision(Summary):
+    """A revision with what is registered and assigned at it."""
+
+    assigned: list[str]
+    configurations: list[Configuration]
+
+
+class Attempt(Document):
+    """One apply, as history lists it."""
+
+    attempt: int
+    revision: int
+    state: str
+    begun_at: str
+    finished_at: str | None
+    seconds: float | None
+    actor: str
+    provider: str | None
+    error: str | None
+    now: int | None
+    took_over: int | None
+
+
+class History(Document):
+    """Revisions and attempts, newest first."""
+
+    oldest: int
+    applied: int | None
+    revisions: list[Summary]
+    attempts: list[Attempt]
+
+
+class FieldDiff(Document):
+    """One leaf that differs between two revisions; a side that is not there is left out."""
+
+    provider: str
+    path: str
+    before: JsonValue = None
+    after: JsonValue = None
+
+
+class ConfigurationDiff(Document):
+    """What became of one configuration."""
+
+    name: str
+    change: str
+    assignment: str
+    before: int | None
+    after: int | None
+    fields: list[FieldDiff]
+
+
+class Difference(Document):
+    """What changed from one revision to another."""
+
+    before: int
+    after: int
+    configurations: list[ConfigurationDiff]
+    effective: list[ProviderChange] | None = None
+    unresolved: list[str] | None = None
+
+
+class FieldDrift(Document):
+    """One leaf that is applied otherwise than the files say."""
+
+    path: str
+    applied: JsonValue
+    file: JsonValue
+    configuration: str | None
+    revision: int | None
+    actor: str | None
+    changed: list[str]
+    file_layer: Layer | None
+    file_source: str
+
+
+class ProviderDrift(Document):
+    """One provider that drifted."""
+
+    provider: str
+    provider_type: str
+    kind: str
+    revision: int
+    detail: str
+    fields: list[FieldDrift]
+
+
+class Drift(Document):
+    """What is applied otherwise than the files say."""
+
+    stack: str
+    providers: list[ProviderDrift]
+    same: list[str]
+    issues: list[Issue]
+
+
+class Record(Document):
+    """What is known to be applied to one provider."""
+
+    provider: str
+    provider_type: str
+    revision: int
+    at: str
+    known: bool
+    ran_before: bool
+
+
+class Applied(Document):
+    """What was last applied to each provider."""
+
+    providers: dict[str, list[Entry]]
+    applied: dict[str, Record]
+    head: int
+    attempt: int
+    at: str
+    stack_digest: str
+    store: str
+    source: Literal["store", "file"]
+    path: str
+    problem: str
+
+
+class Written(Document):
+    """A value that an export wrote into the file."""
+
+    provider: str
+    path: str
+    value: JsonValue
+    source: str
+
+
+class Variable(Document):
+    """A variable of the environment that must be set where the exported file is read."""
+
+    name: str
+    provider: str | None
+    path: str
+    what: str
+
+
+class Exported(Document):
+    """The configuration as a stack file."""
+
+    text: str
+    changes: list[Written]
+    variables: list[Variable]
+    issues: list[Issue]
+
+
+class Issues(Document):
+    """Everything that is wrong with the stack; `plugins` are those that could not be loaded."""
+
+    issues: list[Issue]
+    plugins: list[str]
+
+
+class StackFileState(Document):
+    """The stack file that is served, and what is wrong with the one that is there now."""
+
+    name: str
+    read_at: str
+    tried_at: str | None
+    problem: Problem | None
+
+
+class Ready(Document):
+    """Whether the stack can be applied, and what is in the way."""
+
+    ready: bool
+    settled: bool
+    revision: int
+    applying: bool
+    ending: bool
+    stack_file: StackFileState
+    issues: list[Issue]
+
+
+class ListedType(Document):
+    """One installed provider type, `api/provider_type`."""
+
+    type: str
+    state: Literal["enabled", "disabled"]
+    plugin: str
+
+
+class Types(Document):
+    """The installed provider types."""
+
+    types: list[ListedType]
+
+
+class TypeField(Document):
+    """One field of a provider type's configuration."""
+
+    path: str
+    type: str
+    required: bool
+    default: JsonValue
+    user_field: bool
+    update: UpdateClass
+    secret: bool
+    description: str
+    aliases: list[str]
+
+
+class ProviderType(Document):
+    """A provider type with its fields, and as a JSON schema in which user fields are marked."""
+
+    type: str
+    description: str
+    plugin: str
+    config_class: str
+    api_dependencies: list[str]
+    accelerators: bool | Literal["little"]
+    fields: list[TypeField]
+    json_schema: dict[str, Any] | None
+    schema_problem: str = ""
+
+
+OnConflict = Literal["refuse", "retry", "force"]
+
+
+class Registration(Document):
+    """A configuration to register, and what to do with it."""
+
+    config: dict[str, Any] | str = Field(
+        description="`{api: [{provider_id, config}]}`, or its YAML or JSON as a text"
+    )
+    name: str = Field("default", min_length=1, max_length=200)
+    assign: bool = True
+    apply: bool = False
+    on_dropped: Literal["warn", "error", "ignore"] = "warn"
+    seal: bool = True
+    require_healthy: bool = False
+    wait: float = Field(0.0, ge=0, le=3600, description="Seconds that another apply may still take")
+    expected_revision: int | None = Field(None, ge=0)
+    on_conflict: OnConflict = "refuse"
+
+
+class Expecting(Document):
+    """Which head revision a change is for."""
+
+    expected_revision: int | None = Field(None, ge=0)
+    on_conflict: OnConflict = "refuse"
+
+
+class Apply(Document):
+    """What to apply, and how: exactly this plan, or what is planned then."""
+
+    plan: StackPlan | Plan | None = None
+    require_healthy: bool = False
+    wait: float = Field(0.0, ge=0, le=3600, description="Seconds that another apply may still take")
+
+
+class Recover(Document):
+    """How long another apply may still take."""
+
+    wait: float = Field(0.0, ge=0, le=3600)
+
+
+class Rollback(Document):
+    """The revision to go back to: a number, or `head-1`."""
+
+    revision: int | str
+    expected_revision: int | None = Field(None, ge=0)
