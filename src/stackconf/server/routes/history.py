@@ -18,7 +18,7 @@ router = APIRouter(tags=["history"])
 
 
 @router.get("/v1/history")
-async def read(request: Request, limit: Annotated[int | None, Query(ge=1)] = None) -> Response:
+async def read(request: Request, limit: Annotated[int | None, Query(ge=1, le=1_000_000)] = None) -> Response:
     """The revisions and the attempts to apply them, newest first."""
 
     def work() -> Response:
