@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from configparser import ConfigParser
 from configparser import Error as ParserError
+from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from attrs import evolve, frozen
 
@@ -21,6 +23,10 @@ CONFIGURATIONS = "stackconf.configurations"
 GROUPS = (PROVIDERS, PLUGINS, RUNTIMES, CONFIGURATIONS)
 
 CORE = "stackconf"
+_MARK = "[stackconf."
+_SUFFIXES = (".dist-info", ".egg-info")
+_Found: TypeAlias = tuple[str, str, str]
+"""A distribution's entry points as they stand in the file, its name and its version."""
 
 
 @frozen
@@ -53,20 +59,73 @@ def installed() -> list[Advertised]:
     One pass over the distributions; only those that mention a stackconf group are read further.
     A distribution that is found twice on `sys.path` counts once, the first.
     """
-    from importlib.metadata import distributions
-
     found: list[Advertised] = []
     seen: set[str] = set()
+    for text, name, version in _distributions():
+        if name.lower() not in seen:
+            seen.add(name.lower())
+            found.extend(_entries(text, name, version))
+    return sorted(found, key=lambda entry: (entry.group, entry.name, entry.distribution))
+
+
+def _distributions() -> Iterable[_Found]:
+    plain = _in_folders()
+    return _as_importlib_finds() if plain is None else plain
+
+
+def _in_folders() -> list[_Found] | None:
+    """What `importlib.metadata` would find, without its price (it takes longer to load than all of this),
+    where every distribution is a folder on `sys.path`; `None` where one may be in an archive or is found
+    by somebody's own finder.
+    """
+    finders = [each for each in sys.meta_path if hasattr(each, "find_distributions")]
+    if any(each is not PathFinder for each in finders):
+        return None
+    found: list[_Found] = []
+    for folder in sys.path:
+        try:
+            names = os.listdir(folder or ".")  # noqa: PTH208 - hundreds of names, as text
+        except (FileNotFoundError, PermissionError):
+            continue
+        except OSError:
+            return None
+        if folder.lower().endswith(".egg"):
+            return None
+        for name in names:
+            if name.lower().endswith(_SUFFIXES):
+                found += _read(os.path.join(folder, name))  # noqa: PTH118
+    return found
+
+
+def _read(folder: str) -> Iterator[_Found]:
+    text = _text(folder, "entry_points.txt")
+    if text is None or _MARK not in text:
+        return
+    about = _text(folder, "METADATA") or _text(folder, "PKG-INFO") or ""
+    headers: dict[str, str] = {}
+    for line in about.splitlines():
+        key, colon, value = line.partition(":")
+        if not colon:
+            break  # the description begins
+        headers.setdefault(key.lower(), value.strip())
+    yield text, headers.get("name", ""), headers.get("version", "")
+
+
+def _text(folder: str, name: str) -> str | None:
+    try:
+        with open(os.path.join(folder, name), encoding="utf-8") as file:  # noqa: PTH118, PTH123
+            return file.read()
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _as_importlib_finds() -> Iterator[_Found]:
+    from importlib.metadata import distributions
+
     for distribution in distributions():
         text = _entry_points_text(distribution)
-        if text is None or "[stackconf." not in text:
-            continue
-        name = distribution.metadata["Name"] or ""
-        if name.lower() in seen:
-            continue
-        seen.add(name.lower())
-        found.extend(_entries(text, name, distribution.version))
-    return sorted(found, key=lambda entry: (entry.group, entry.name, entry.distribution))
+        if text is not None and _MARK in text:
+            yield text, distribution.metadata["Name"] or "", distribution.version or ""
 
 
 def _entry_points_text(distribution: Distribution) -> str | None:
