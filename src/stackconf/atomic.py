@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,6 +21,8 @@ def write_whole(path: str | os.PathLike[str], data: bytes, *, mode: int = 0o600)
     (b'{}', '0o600')
     >>> folder.cleanup()
     """
+    import tempfile
+
     target = Path(os.path.realpath(path))
     if target.is_dir():
         raise IsADirectoryError(None, "is a folder", str(path))

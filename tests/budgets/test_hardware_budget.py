@@ -42,6 +42,9 @@ print(json.dumps([said, sorted(sys.modules)]))
 MOST_MODULES = 150
 """Of a detector's process."""
 
+MOST_OF_THE_COMMAND = 215
+"""Of `stackconf hardware` itself, where no detector needs a process."""
+
 
 def looked(tmp_path, *arguments):
     """Names of the detectors that got a process, and the modules of the command itself."""
@@ -68,6 +71,30 @@ def test_a_machine_without_cards_costs_no_process(without_cards, tmp_path):
     assert modules.isdisjoint({"pynvml", "ctypes", "amdsmi", "psutil", "pydantic", "yaml", "sqlite3"})
     assert modules.isdisjoint({"stackconf.hardware.catalog", "stackconf.hardware.simulation"})
     assert modules.isdisjoint({"urllib.request", "xml.sax", "http.client", "asyncio", "html", "fractions"})
+
+
+BARE = """
+import sys
+sys.argv = ["stackconf", *sys.argv[1:]]
+from stackconf.cli.main import run
+try:
+    run()
+finally:
+    sys.stdout.flush()
+    sys.stderr.write(f"\\n{' '.join(sorted(sys.modules))}")
+"""
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_the_command_itself_loads_little(without_cards, options):
+    run = [sys.executable, "-c", BARE, "hardware", *options]
+    environ = {key: value for key, value in os.environ.items() if key != "LD_LIBRARY_PATH"}
+    done = subprocess.run(run, check=True, capture_output=True, text=True, env=environ)
+    modules = set(done.stderr.splitlines()[-1].split())
+    assert {"click", "stackconf.hardware.host"} <= modules
+    assert len(modules) <= MOST_OF_THE_COMMAND
+    assert modules.isdisjoint({"importlib.metadata", "email", "zipfile", "csv", "socket", "tempfile"})
+    assert modules.isdisjoint({"subprocess", "stackconf.manager", "stackconf.stack", "rich"})
 
 
 def test_another_machine_costs_none(tmp_path):
