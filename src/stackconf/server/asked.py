@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound=BaseModel)
 
 ACTOR_HEADER = "stackconf-actor"
-_TAG = re.compile(r'(?:W/)?"(\d+)(?:-[0-9a-f]*)?"')
+_TAG = re.compile(r'(?:W/)?"([0-9]{1,18})(?:-[0-9a-f]*)?"')
 _LONGEST_ACTOR = 100
 _LONGEST_PATH = 200
 

@@ -6,9 +6,12 @@ no other keys, so that nothing is sent that is not documented.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
+
+if TYPE_CHECKING:
+    from pydantic.config import JsonDict
 
 
 class Document(BaseModel):
@@ -534,11 +537,27 @@ class ProviderType(Document):
 OnConflict = Literal["refuse", "retry", "force"]
 
 
+_SAYS: JsonDict = {
+    "type": "object",
+    "minProperties": 1,
+    "additionalProperties": {"type": "array", "minItems": 1, "items": {"$ref": "#/components/schemas/Entry"}},
+}
+
+
+def _whole(value: object) -> object:
+    """JSON knows one kind of number: 2.0 is whole."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Number = Annotated[int, BeforeValidator(_whole)]
+
+
 class Registration(Document):
     """A configuration to register, and what to do with it."""
 
     config: dict[str, Any] | str = Field(
-        description="`{api: [{provider_id, config}]}`, or its YAML or JSON as a text"
+        description="`{api: [{provider_id, config}]}`, or its YAML or JSON as a text",
+        json_schema_extra={"anyOf": [_SAYS, {"type": "string", "minLength": 2}]},
     )
     name: str = Field("default", min_length=1, max_length=200)
     assign: bool = True
@@ -547,14 +566,14 @@ class Registration(Document):
     seal: bool = True
     require_healthy: bool = False
     wait: float = Field(0.0, ge=0, le=3600, description="Seconds that another apply may still take")
-    expected_revision: int | None = Field(None, ge=0)
+    expected_revision: Number | None = Field(None, ge=0)
     on_conflict: OnConflict = "refuse"
 
 
 class Expecting(Document):
     """Which head revision a change is for."""
 
-    expected_revision: int | None = Field(None, ge=0)
+    expected_revision: Number | None = Field(None, ge=0)
     on_conflict: OnConflict = "refuse"
 
 
@@ -575,5 +594,5 @@ class Recover(Document):
 class Rollback(Document):
     """The revision to go back to: a number, or `head-1`."""
 
-    revision: int | str
-    expected_revision: int | None = Field(None, ge=0)
+    revision: Number | str
+    expected_revision: Number | None = Field(None, ge=0)

@@ -35,6 +35,11 @@ class Operation:
     changes: bool = False
 
 
+_IF_MATCH = (
+    "With `If-Match: ETAG` of an earlier answer the change is refused (412), with who changed what, where"
+    " another came first."
+)
+"""Said in words: what is right there depends on the moment, which no schema can say."""
 _EVERYWHERE: tuple[Model, ...] = (documents.Problem, documents.Streamed)
 
 OPERATIONS: Mapping[str, Operation] = {
@@ -135,7 +140,7 @@ def _describe(name: str, told: dict[str, Any]) -> None:
         told["responses"]["304"] = {"description": "Nothing has changed: `If-None-Match` has its ETag"}
         _header(told, "If-None-Match", "The ETag of an answer that is at hand")
     if operation.changes:
-        _header(told, "If-Match", 'The ETag that the change is for, such as `"12-…"`, or `*`')
+        told["description"] += f"\n\n{_IF_MATCH}"
     if operation.asked is not None:
         _body(name, operation, told)
 

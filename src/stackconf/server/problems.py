@@ -39,6 +39,14 @@ def plain(status: int, title: str, detail: str = "", **more: Any) -> Response:
     return problem({"type": "about:blank", "title": title, "status": status, "detail": detail, **more})
 
 
+def _methods(request: Request) -> list[str]:
+    """What the path of a request takes, whichever route serves it."""
+    from starlette.routing import Match
+
+    fitting = (each for each in request.app.routes if each.matches(request.scope)[0] is not Match.NONE)
+    return sorted({method for route in fitting for method in getattr(route, "methods", None) or ()})
+
+
 def install(app: FastAPI) -> None:
     """Have the application answer with problems, whatever goes wrong."""
     from fastapi.exceptions import RequestValidationError
@@ -48,11 +56,13 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, StackconfError)  # noqa: S101 (installed for those)
         return of_error(request, error)
 
-    async def http(_request: Request, error: Exception) -> Response:
+    async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101
         title = HTTPStatus(error.status_code).phrase
         answer = plain(error.status_code, title, str(error.detail) if error.detail != title else "")
         answer.headers.update(error.headers or {})
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            answer.headers["Allow"] = ", ".join(_methods(request))
         return answer
 
     async def invalid(_request: Request, error: Exception) -> Response:
