@@ -114,6 +114,10 @@ def test_nothing_is_said_of_an_unknown_machine():
     assert plugin.default_config(hardware=Hardware()) is None
 
 
+def values(hardware):
+    return {name: each.value for name, each in (plugin.default_config(hardware=hardware) or {}).items()}
+
+
 @given(
     st.integers(1, 512),
     st.floats(0.25, 4096),
@@ -121,8 +125,7 @@ def test_nothing_is_said_of_an_unknown_machine():
 )
 def test_defaults_are_always_valid_and_bounded(cores, memory_gib, sizes):
     box = machine(cores=cores, memory_gib=memory_gib, accelerators=cards(*sizes))
-    defaults = plugin.default_config(hardware=box)
-    config = OllamaConfig(**{name: because.value for name, because in defaults.items()})
+    config = OllamaConfig(**values(box))
     assert config.num_thread <= cores
     if config.num_ctx is not None and not sizes:
         share = box.memory.usable_bytes // 8
@@ -137,11 +140,13 @@ def test_this_machines_figures_for_another_machine_are_warned_of():
     box = machine(cores=8, memory_gib=16)
     config = {"url": "http://gpu-box:11434", "model": "llama3.2", "num_ctx": 16384, "num_thread": 8}
     issues = validated({"url": "http://gpu-box:11434"}, box, **config)
-    assert [(issue.path, issue.level) for issue in issues] == [
-        ("num_ctx", "warning"),
-        ("num_thread", "warning"),
-    ]
+    assert [(issue.path, issue.level) for issue in issues] == [("num_thread", "warning")]
     assert "null" in issues[0].hint
+    away = OllamaConfig(url="http://gpu-box:11434", **values(box))
+    assert (away.num_ctx, away.devices, away.memory_bytes) == (None, None, None)
+    assert away.stackconf_reasons["num_ctx"] == (
+        "not set: Ollama runs at http://gpu-box:11434, of which this machine's hardware says nothing"
+    )
     assert validated({"num_ctx": 16384, "num_thread": 8}, box, **config) == []
     assert validated({}, box, **{**config, "num_ctx": None, "num_thread": None}) == []
     assert validated({}, box, **{**config, "url": "http://localhost:11434"}) == []

@@ -9,12 +9,24 @@ model is loaded are stackconf's own.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, SecretStr, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PositiveFloat,
+    PrivateAttr,
+    SecretStr,
+    model_validator,
+)
 
 from stackconf import user_field
-from stackconf_remote.network import Credential, Strict, empty_as_none
+from stackconf_ollama.defaults import DEVICES, as_devices
+from stackconf_ollama.sizing import Asked, Sizing, size
+from stackconf_remote.network import Credential, Strict, empty_as_none, is_this_machine
 from stackconf_remote.network import NetworkConfig as AnyNetworkConfig
 from stackconf_remote.network import server_address as address_of
 
@@ -71,6 +83,18 @@ def _checked_keep_alive(value: int | str) -> int | str:
     if _DURATION.fullmatch(text):
         return text
     raise ValueError("not a duration; write seconds (300), a Go duration (5m, 1h30m), or -1 for ever")
+
+
+def _absolute(path: str) -> str:
+    if not PurePosixPath(path).is_absolute() or not path.isprintable():
+        raise ValueError("not an absolute path; write it like /usr/share/ollama/.ollama/models")
+    return path
+
+
+def _version(text: str) -> str:
+    if not re.match(r"v?\d{1,4}\.\d{1,4}", text):
+        raise ValueError("not a version of Ollama; write it like 0.15.5")
+    return text
 
 
 Address = Annotated[str, AfterValidator(_checked_address)]
@@ -136,6 +160,38 @@ class OllamaConfig(Strict):
         description="How long the model stays loaded after use: seconds, 5m, or -1 for ever; unset: "
         "the server's (5m unless OLLAMA_KEEP_ALIVE says otherwise)",
     )
+    models_folder: Annotated[
+        str | None, BeforeValidator(empty_as_none), AfterValidator(lambda path: path and _absolute(path))
+    ] = Field(
+        None,
+        description="Where the server keeps its models, for their sizes; unset: where it usually does",
+        json_schema_extra={"update": "in_place"},
+    )
+    engine_version: Annotated[
+        str | None, BeforeValidator(empty_as_none), AfterValidator(lambda text: text and _version(text))
+    ] = Field(
+        None,
+        description="Ollama's version, such as 0.15.5: its own defaults depend on it",
+        json_schema_extra={"update": "in_place"},
+    )
+    num_parallel: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="What OLLAMA_NUM_PARALLEL of the server is: each request has a context of its own",
+        json_schema_extra={"update": "in_place"},
+    )
+    devices: list[Annotated[str, Field(pattern=DEVICES)]] | None = Field(
+        None,
+        description="What the server may compute on, such as 2x46068MiB; from the hardware",
+        json_schema_extra={"update": "in_place"},
+    )
+    memory_bytes: int | None = Field(
+        None,
+        ge=1,
+        description="Main memory that the server may use; from the hardware",
+        json_schema_extra={"update": "in_place"},
+    )
     load_timeout: PositiveFloat = Field(
         300.0,
         allow_inf_nan=False,
@@ -151,6 +207,38 @@ class OllamaConfig(Strict):
         None, description="Sent as a bearer token, and only to the server of base_url"
     )
     network: NetworkConfig | None = Field(None, description="TLS, timeouts and headers")
+
+    _told: Sizing = PrivateAttr(default_factory=Sizing)
+
+    @property
+    def told(self) -> Sizing:
+        """What was derived, and what does not fit."""
+        return self._told
+
+    @property
+    def stackconf_reasons(self) -> Mapping[str, str]:
+        """Why each derived value is what it is, or why there is none; `plan` and `explain` show it."""
+        return self._told.reasons
+
+    @model_validator(mode="after")
+    def _sized(self) -> OllamaConfig:
+        if not is_this_machine(self.address):
+            why = f"Ollama runs at {self.address}, of which this machine's hardware says nothing"
+            self._told = Sizing(reasons={"num_ctx": f"not set: {why}"} if self.num_ctx is None else {})
+            self.__dict__.update(devices=None, memory_bytes=None)
+            return self
+        asked = Asked(
+            self.model,
+            self.models_folder,
+            self.engine_version,
+            self.num_ctx,
+            self.num_gpu,
+            self.num_parallel,
+        )
+        told = size(asked, None if self.devices is None else as_devices(self.devices), self.memory_bytes)
+        self._told = told
+        self.__dict__.update(told.values)
+        return self
 
     @model_validator(mode="before")
     @classmethod

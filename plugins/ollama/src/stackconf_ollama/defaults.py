@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from stackconf import because, compute_threads, size_text
+from stackconf import Because, because, compute_threads, size_text
+from stackconf_models import Device, devices
 
 if TYPE_CHECKING:
-    from stackconf import Accelerator, Hardware
-    from stackconf.types import Because
+    from stackconf import Hardware
 
-GIB = 1024**3
+MIB, GIB = 1024**2, 1024**3
+DEVICES = r"^([1-9][0-9]{0,3})x(?:([0-9]{1,15})(MiB|B)|\?)( shared)?( MIG)?$"
+"""So many of so much memory that may be used; `shared` where that is a part of it, `MIG` for instances."""
 
 # Each threshold is one GiB below the label on the card, because drivers report less than the label.
 CONTEXT_BY_VRAM = ((47 * GIB, 262_144), (23 * GIB, 32_768), (0, 4_096))
@@ -19,40 +24,120 @@ KV_BYTES_PER_TOKEN = 32 * 8 * 128 * 2 * 2
 """Key and value of one token in a model of the 8-billion class: 32 layers, 8 KV heads of 128,
 two tensors, 16-bit: 131 072 bytes. Smaller models need less."""
 
+STEPS_FROM, FOUR_FROM = (0, 15, 5), (0, 6, 7)
+
 CPU_CONTEXT_SHARE = 8
 CPU_CONTEXT_LEAST, CPU_CONTEXT_MOST = 2_048, 32_768
 
 
+def facts(hardware: Hardware) -> dict[str, Because[object]]:
+    """What a model on this machine is sized by: its devices, its main memory, and threads.
+
+    Without `devices` it is not known whether there are any. What is free at the moment is left out: a
+    plan must not depend on it.
+
+    >>> from stackconf import simulate
+    >>> facts(simulate("l4:2"))["devices"].reason
+    '2 x NVIDIA L4, 22.5 GiB'
+    >>> facts(simulate("l4:2"))["devices"].value
+    ['2x23034MiB']
+    """
+    found: dict[str, Because[object]] = {}
+    units = _units(hardware)
+    if units is not None:
+        found["devices"] = units
+    usable = hardware.memory.usable_bytes
+    if usable is not None:
+        found["memory_bytes"] = because(usable, f"{size_text(usable)} usable main memory")
+    best = threads(hardware)
+    if best is not None:
+        found["num_thread"] = because(best.value, best.reason)
+    return found
+
+
+def _units(hardware: Hardware) -> Because[object] | None:
+    found = devices(hardware)
+    if not found and not hardware.accelerators and not hardware.certainly_no_accelerator:
+        return None
+    counts = Counter((each.name, each.memory_bytes, each.share, each.part_of_card) for each in found)
+    texts, told = [], []
+    for (name, memory, share, part), count in counts.items():
+        amount = "?" if memory is None else f"{memory}B" if memory % MIB else f"{memory // MIB}MiB"
+        texts.append(f"{count}x{amount}{' shared' * (share < 1)}{' MIG' * part}")
+        own = "" if share >= 1 else f", {share:.4g} of each"
+        size = "of unknown memory" if memory is None else size_text(memory)
+        told.append(f"{count} x {name or 'a card'}, {size}{own}")
+    nothing = "no accelerator is visible to this process" if hardware.accelerators else "no accelerator"
+    return because(texts, "; ".join(told) or nothing)
+
+
+def as_devices(texts: Iterable[str]) -> list[Device]:
+    """The devices that such texts say.
+
+    >>> [card.memory_bytes for card in as_devices(["2x46068MiB", "1x? MIG"])]
+    [48305799168, 48305799168, None]
+    """
+    found: list[Device] = []
+    for text in texts:
+        match = re.fullmatch(DEVICES, text)
+        if match is None:
+            raise ValueError(f"{text[:100]!r} says nothing of devices; write it like 2x46068MiB")
+        count, amount, unit, shared, part = match.groups()
+        memory = None if amount is None else int(amount) * (MIB if unit == "MiB" else 1)
+        device = Device(None, memory, part_of_card=bool(part), share=0.5 if shared else 1.0)
+        found += [device] * int(count)
+    return found
+
+
 def context_length(hardware: Hardware) -> Because[int] | None:
-    """`num_ctx` from the sum of the visible accelerators' memory, or from main memory without any.
-
-    With accelerators: 262 144 tokens from 47 GiB on, 32 768 from 23 GiB on, otherwise 4 096.
-    Source: what a server from 0.15.5 on does by itself, https://github.com/ollama/ollama/pull/13946;
-    so a model is loaded no larger than it would be without stackconf. With a large model these
-    contexts may spill into main memory (https://github.com/ollama/ollama/issues/14116): set less
-    then. Where some card's memory is unknown, the rest is a lower bound, used only if it already
-    reaches a threshold.
-
-    Without accelerators: the largest power of two whose KV cache takes at most 1/8 of the usable
-    memory at 128 KiB per token, between 2 048 and 32 768 tokens. Source of the size per token:
-    2 x layers x KV heads x head size x 2 bytes, as in Ollama's `PredictServerVRAM`.
+    """`num_ctx` of a model of which nothing is known; see `usual_context`.
 
     >>> from stackconf.testing import machine
     >>> context_length(machine(memory_gib=16)).value
     16384
     """
-    cards = hardware.visible_accelerators
+    cards = devices(hardware)
+    if not cards and not (hardware.accelerators or hardware.certainly_no_accelerator):
+        return None
+    return usual_context(cards, hardware.memory.usable_bytes)
+
+
+def usual_context(
+    cards: Sequence[Device], memory_bytes: int | None, engine_version: str | None = None
+) -> Because[int] | None:
+    """`num_ctx` from the sum of the visible accelerators' memory, or from main memory without any.
+
+    With accelerators what the server does by itself, so that a model is loaded no larger than it would
+    be without stackconf. From 0.15.5 on, and where the version is not known: 262 144 tokens from 47 GiB
+    on, 32 768 from 23 GiB on, otherwise 4 096 (https://github.com/ollama/ollama/pull/13946); from 0.6.7
+    on 4 096 (https://github.com/ollama/ollama/releases/tag/v0.6.7), before that 2 048. Where some card's
+    memory is unknown, the rest is a lower bound, used only if it already reaches a threshold.
+
+    Without accelerators: the largest power of two whose KV cache takes at most 1/8 of the usable
+    memory at 128 KiB per token, between 2 048 and 32 768 tokens. Source of the size per token:
+    2 x layers x KV heads x head size x 2 bytes, as in Ollama's `PredictServerVRAM`.
+
+    >>> usual_context([Device("NVIDIA L4", 23034 * 1024**2)], None, "0.6.7")
+    Because(value=4096, reason="Ollama's default from 0.6.7 to 0.15.4")
+    """
     if cards:
-        return _by_vram(cards)
-    if not (hardware.accelerators or hardware.certainly_no_accelerator):
+        version = _version(engine_version)
+        if version is None or version >= STEPS_FROM:
+            return _by_vram(cards)
+        if version >= FOUR_FROM:
+            return because(4096, "Ollama's default from 0.6.7 to 0.15.4")
+        return because(2048, "Ollama's default before 0.6.7")
+    if memory_bytes is None:
         return None
-    usable = hardware.memory.usable_bytes
-    if usable is None:
-        return None
-    tokens = usable // CPU_CONTEXT_SHARE // KV_BYTES_PER_TOKEN
+    tokens = memory_bytes // CPU_CONTEXT_SHARE // KV_BYTES_PER_TOKEN
     fitting = 1 << max(tokens, 1).bit_length() - 1
     value = min(max(fitting, CPU_CONTEXT_LEAST), CPU_CONTEXT_MOST)
-    return because(value, f"no usable accelerator; {_cache_text(value, fitting, usable)}")
+    return because(value, f"no usable accelerator; {_cache_text(value, fitting, memory_bytes)}")
+
+
+def _version(text: str | None) -> tuple[int, ...] | None:
+    match = re.match(r"v?(\d{1,4})\.(\d{1,4})(?:\.(\d{1,4}))?", text or "")
+    return tuple(int(part or 0) for part in match.groups()) if match else None
 
 
 def _cache_text(value: int, fitting: int, usable: int) -> str:
@@ -74,8 +159,8 @@ def threads(hardware: Hardware) -> Because[int] | None:
     return compute_threads(hardware)
 
 
-def _by_vram(cards: tuple[Accelerator, ...]) -> Because[int] | None:
-    sizes = [_memory_of(card) for card in cards]
+def _by_vram(cards: Sequence[Device]) -> Because[int] | None:
+    sizes = [card.memory_bytes for card in cards]
     known = sum(size for size in sizes if size is not None)
     unknown = sum(size is None for size in sizes)
     threshold, value = next((least, tokens) for least, tokens in CONTEXT_BY_VRAM if known >= least)
@@ -87,12 +172,3 @@ def _by_vram(cards: tuple[Accelerator, ...]) -> Because[int] | None:
         amount = f"at least {amount} ({unknown} of unknown size)"
     step = f"at least {threshold // GIB} GiB" if threshold else f"below {CONTEXT_BY_VRAM[-2][0] // GIB} GiB"
     return because(value, f"{amount}: Ollama's step for {step}")
-
-
-def _memory_of(card: Accelerator) -> int | None:
-    """What can be used of a card: its MIG instances where it is cut into such, else all of it."""
-    if not card.mig_enabled:
-        return card.memory_bytes
-    sizes = [instance.memory_bytes for instance in card.mig]
-    known = [size for size in sizes if size is not None]
-    return sum(known) if len(known) == len(sizes) else None

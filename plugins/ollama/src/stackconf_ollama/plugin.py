@@ -26,11 +26,13 @@ provides = (
 
 @hookimpl
 def default_config(hardware: Hardware) -> Mapping[str, object] | None:
-    """Context length and threads for a model on this machine. See `stackconf_ollama.defaults`."""
-    from stackconf_ollama.defaults import context_length, threads
+    """Threads, and what else there is to compute with; the context follows in the config class.
 
-    derived = {"num_ctx": context_length(hardware), "num_thread": threads(hardware)}
-    return {name: value for name, value in derived.items() if value is not None} or None
+    It depends on the model and on everything else that is set, which this hook does not see.
+    """
+    from stackconf_ollama.defaults import facts
+
+    return facts(hardware) or None
 
 
 @hookimpl

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from stackconf import Issue
-from stackconf_ollama.defaults import context_length, threads
+from stackconf_ollama.defaults import threads
 from stackconf_remote.network import is_this_machine
 
 if TYPE_CHECKING:
     from stackconf import Hardware
+    from stackconf.types import Level
     from stackconf_ollama.config import OllamaConfig
 
 
@@ -22,6 +23,7 @@ def issues(user_config: Mapping[str, object], config: OllamaConfig, hardware: Ha
         yield from _about_unused(user_config)
     elif is_this_machine(config.address):
         yield from _about_threads(config, hardware)
+        yield from _about_fit(config)
     else:
         yield from _about_another_machine(user_config, config, hardware)
 
@@ -73,13 +75,28 @@ def _about_another_machine(
     user_config: Mapping[str, object], config: OllamaConfig, hardware: Hardware
 ) -> Iterator[Issue]:
     """Values that this machine's hardware gives, though the model runs elsewhere."""
-    derived = {"num_ctx": context_length(hardware), "num_thread": threads(hardware)}
-    for name, because in derived.items():
-        value = getattr(config, name)
-        if because is not None and name not in user_config and value == because.value:
-            yield Issue(
-                f"{value} follows from this machine's hardware, but Ollama runs at {config.address}",
-                level="warning",
-                path=name,
-                hint="set it for that machine, or to null to leave it to the server",
-            )
+    best = threads(hardware)
+    if best is not None and "num_thread" not in user_config and config.num_thread == best.value:
+        yield Issue(
+            f"{best.value} follows from this machine's hardware, but Ollama runs at {config.address}",
+            level="warning",
+            path="num_thread",
+            hint="set it for that machine, or to null to leave it to the server",
+        )
+
+
+def _about_fit(config: OllamaConfig) -> Iterator[Issue]:
+    told = config.told
+    if told.problem:
+        path = "num_ctx" if config.num_ctx is not None and "num_ctx" not in told.values else "model"
+        # Ollama refuses what its memory does not hold; what is slow is the person's choice.
+        level: Level = "error" if told.certain else "warning"
+        yield Issue(told.problem, level=level, path=path, hint=told.advice)
+    longest = told.shape.max_context if told.shape else None
+    if longest is not None and config.num_ctx is not None and config.num_ctx > longest:
+        yield Issue(
+            f"{config.num_ctx} is longer than the model's own context, and the server takes that",
+            level="warning",
+            path="num_ctx",
+            hint=f"use at most {longest}",
+        )
