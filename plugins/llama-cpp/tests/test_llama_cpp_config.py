@@ -156,6 +156,18 @@ def test_two_servers_share_the_cards_and_see_only_their_own():
     assert seen == {"a": (["GPU-0"], 33), "b": (["GPU-1"], 33)}
 
 
+def test_a_server_elsewhere_takes_no_cards_from_one_that_is_here():
+    box = uuids(simulate("l40s:2,cpu=32,memory=128GiB"))
+    away = {
+        "provider_id": "b",
+        "provider_type": "remote::llama-cpp-server",
+        "config": {"base_url": "http://gpu:1/v1"},
+    }
+    with stack_with([plugin], {"inference": [entry("a", **EIGHT), away]}, hardware=box) as stack:
+        assert stack.explain("a", "devices")[0].value[0]["uuids"] == ["GPU-0", "GPU-1"]
+        assert set(stack.shares) == {"inference/a"}
+
+
 def test_a_shared_card_is_not_filled_twice():
     box = simulate("l40s,cpu=32,memory=128GiB")
     listed = [entry("a", **EIGHT), entry("b", **EIGHT)]

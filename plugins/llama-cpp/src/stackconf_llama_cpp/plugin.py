@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stackconf import Issue, ProviderType, hookimpl
 
@@ -13,13 +13,19 @@ if TYPE_CHECKING:
 
 stackconf_api = 1
 
+
+def _is_here(config: Mapping[str, Any]) -> bool:
+    """Whether a server uses this machine's cards. Only the operator can say so, by naming its file."""
+    return bool(config.get("config_file"))
+
+
 provides = (
     ProviderType(
         "inference",
         "remote::llama-cpp-server",
         "stackconf_llama_cpp.config:LlamaCppServerConfig",
         description="A GGUF model served by llama.cpp, on this machine or another",
-        accelerators=True,
+        accelerators=_is_here,
     ),
 )
 
