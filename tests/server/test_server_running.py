@@ -179,3 +179,15 @@ def test_an_address_that_is_taken_is_said_before_anything_is_touched(tmp_path: P
             assert second.process.wait(60) == 1
             second.until(f"cannot listen on {server.url}: Address already in use; choose another --port")
             assert second.acts() == []
+
+
+def test_a_wrong_path_or_method_says_what_there_is(tmp_path: Path) -> None:
+    with serving(tmp_path, "--no-apply") as server, server.http() as http:
+        assert http.get("/").json()["openapi"] == "/openapi.json"
+        missing = http.get("/v1/inspect/configuration")
+        assert missing.status_code == 404
+        assert "did you mean `/v1/inspect/configurations`?" in missing.json()["detail"]
+        assert "/openapi.json says what there is" in http.get("/nonsense").json()["detail"]
+        wrong = http.put("/v1/configurations/some")
+        assert wrong.status_code == 405
+        assert {"DELETE", "GET"} <= set(wrong.headers["allow"].split(", "))

@@ -37,7 +37,7 @@ def create_app(hosted: Hosted, rules: Rules | None = None) -> FastAPI:
     app.state.stackconf = hosted
     for part in _PARTS:
         app.include_router(part.router)
-    problems.install(app)
+    problems.install(app, [route for part in _PARTS for route in part.router.routes])
     openapi.install(app)
     app.add_middleware(AtHand, hosted=hosted, paths=_SHORT_CUTS)
     app.add_middleware(Guard, rules=rules or Rules())

@@ -12,11 +12,16 @@ from starlette.responses import Response
 from stackconf.errors import StackconfError
 from stackconf.redact import described
 from stackconf.shapes.errors import CONTENT_TYPE, error_data, headers_of
+from stackconf.suggest import did_you_mean
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fastapi import FastAPI
     from starlette.requests import Request
+    from starlette.routing import BaseRoute
 
+_LONGEST_PATH = 200
 _log = logging.getLogger(__name__)
 
 
@@ -39,16 +44,22 @@ def plain(status: int, title: str, detail: str = "", **more: Any) -> Response:
     return problem({"type": "about:blank", "title": title, "status": status, "detail": detail, **more})
 
 
-def _methods(request: Request) -> list[str]:
+def _methods(request: Request, routes: Sequence[BaseRoute]) -> list[str]:
     """What the path of a request takes, whichever route serves it."""
     from starlette.routing import Match
 
-    fitting = (each for each in request.app.routes if each.matches(request.scope)[0] is not Match.NONE)
+    fitting = [each for each in routes if each.matches(request.scope)[0] is not Match.NONE]
     return sorted({method for route in fitting for method in getattr(route, "methods", None) or ()})
 
 
-def install(app: FastAPI) -> None:
-    """Have the application answer with problems, whatever goes wrong."""
+def _nothing_there(request: Request, routes: Sequence[BaseRoute]) -> str:
+    paths = dict.fromkeys(path for route in routes if (path := getattr(route, "path", "")))
+    hint = did_you_mean(request.url.path[:_LONGEST_PATH], paths)
+    return "there is nothing at this path; " + (hint or "/openapi.json says what there is")
+
+
+def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
+    """Have the application answer with problems, whatever goes wrong. `routes` are all that it has."""
     from fastapi.exceptions import RequestValidationError
     from starlette.exceptions import HTTPException
 
@@ -59,10 +70,13 @@ def install(app: FastAPI) -> None:
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101
         title = HTTPStatus(error.status_code).phrase
-        answer = plain(error.status_code, title, str(error.detail) if error.detail != title else "")
+        detail = str(error.detail) if error.detail != title else ""
+        if error.status_code == HTTPStatus.NOT_FOUND and not detail:
+            detail = _nothing_there(request, routes)
+        answer = plain(error.status_code, title, detail)
         answer.headers.update(error.headers or {})
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            answer.headers["Allow"] = ", ".join(_methods(request))
+            answer.headers["Allow"] = ", ".join(_methods(request, routes))
         return answer
 
     async def invalid(_request: Request, error: Exception) -> Response:

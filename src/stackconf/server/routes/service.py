@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from stackconf._version import __version__
 from stackconf.server.answers import told
 from stackconf.server.hosted import hosted_of
 from stackconf.server.threads import in_thread
@@ -14,6 +15,21 @@ from stackconf.shapes.errors import error_data
 from stackconf.shapes.issues import issues_data
 
 router = APIRouter(tags=["service"])
+
+
+@router.get("/", include_in_schema=False)
+async def index(request: Request) -> Response:
+    """What this is, for whoever looks here first."""
+    hosted = hosted_of(request)
+    data = {
+        "name": "stackconf",
+        "version": __version__,
+        "stack": hosted.name,
+        "inspect": "/v1/inspect/configurations",
+        "ready": "/v1/ready",
+        "openapi": "/openapi.json",
+    }
+    return told(request, data, hosted.revision)
 
 
 @router.get("/v1/ready")
