@@ -91,6 +91,8 @@ class FieldPlan:
     """No type says what the value must be (`Any`)."""
     text: bool = False
     """A string is an acceptable value."""
+    boolean: bool = False
+    """A boolean is an acceptable value."""
     models: tuple[ClassPlan, ...] = ()
     """The nested class; several for a union."""
     tags: frozenset[str] = frozenset()
@@ -215,14 +217,15 @@ def plan_of(config_class: type[BaseModel]) -> ClassPlan:
 
 def plan_with(
     config_class: type[BaseModel],
-    user_fields: Mapping[str, UpdateClass] | None,
+    user_fields: Mapping[str, UpdateClass | None] | None,
     update: UpdateClass = "restart",
 ) -> ClassPlan:
     """The plan of a class that somebody else wrote: its user fields are told apart from it.
 
     `user_fields` maps dotted paths (`*` for a mapping's keys or a list's items) to what a change of
-    them costs; `None` leaves the class's own labels, and then the plan is `plan_of`'s. `update` is
-    what a change of any other field costs. The class is not touched, and classes below that stand
+    them costs, or to `None` for what is not the user's below a path that is; no mapping at all leaves
+    the class's own labels, and then the plan is `plan_of`'s. `update` is what a change of any other
+    field costs. The class is not touched, and classes below that stand
     in several places are labelled only where a path leads. Raises `UnknownName` for a path that the
     class does not have.
 
@@ -261,7 +264,7 @@ def _finish(plans: Iterable[ClassPlan]) -> None:
 
 
 def _label(
-    plan: ClassPlan, path: Sequence[str], update: UpdateClass, plans: list[ClassPlan], problem: str
+    plan: ClassPlan, path: Sequence[str], cost: UpdateClass | None, plans: list[ClassPlan], problem: str
 ) -> None:
     """Label one field, in a plan that is nobody else's; what the path leads through becomes its own."""
     name = plan.keys.get(path[0])
@@ -274,7 +277,7 @@ def _label(
         spot.item = copy(spot.item)
         spot, below = spot.item, below[1:] if below[0] == "*" else below
     if not below:
-        spot.user, spot.update = True, update
+        spot.user, spot.update = cost is not None, cost or spot.update
         return
     owned = {id(each): _own(each, plans) for each in spot.models}
     spot.models = tuple(owned.values())
@@ -286,7 +289,7 @@ def _label(
         hint = did_you_mean(below[0], known)
         raise UnknownName(f"{problem}; {hint}" if hint else problem)
     for each in members:
-        _label(each, below, update, plans, problem)
+        _label(each, below, cost, plans, problem)
     plan.nested = _nested(plan)
 
 
@@ -577,7 +580,10 @@ def _compile_leaf(annotation: Any) -> FieldPlan:
     free = annotation is Any or annotation is object
     secret = isinstance(annotation, type) and issubclass(annotation, (SecretStr, SecretBytes))
     text = free or secret or (isinstance(annotation, type) and issubclass(annotation, str))
-    return FieldPlan("leaf", secret=secret, free=free, text=text, nullable=annotation in {None, type(None)})
+    nullable = annotation in {None, type(None)}
+    return FieldPlan(
+        "leaf", secret=secret, free=free, text=text, boolean=annotation is bool, nullable=nullable
+    )
 
 
 def _compile_union(members: Sequence[Any], compiled: dict[type[BaseModel], ClassPlan]) -> FieldPlan:
@@ -600,6 +606,7 @@ def _compile_union(members: Sequence[Any], compiled: dict[type[BaseModel], Class
         secret=any(plan.secret for plan in real),
         free=any(plan.free for plan in real),
         text=any(plan.text for plan in real),
+        boolean=any(plan.boolean for plan in real),
     )
 
 

@@ -10,6 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
+from attrs import evolve
+
+from stackconf.types import Issue
+
 if TYPE_CHECKING:
     from stackconf.registry.registry import Registry
     from stackconf.stackfile.env import Grammar
@@ -17,6 +21,8 @@ if TYPE_CHECKING:
 
 LOCAL = "local"
 """The name that stands for no runtime."""
+
+_SEVERAL = 2
 
 
 class Runtime(Protocol):
@@ -49,10 +55,30 @@ def hosted(
     name = runtime or stack.settings.get("runtime")
     if not name or name == LOCAL:
         return stack, registry
-    from stackconf.stackfile.model import from_document
-
     found = registry.runtime(name)
     grammar = getattr(found.implementation, "grammar", None)
     if grammar is not None and grammar != stack.grammar:
-        stack = from_document(stack.document, environ, grammar)
+        stack = _read_by(name, grammar, stack, environ)
     return stack, registry.hosted(found, stack)
+
+
+def _read_by(name: str, grammar: Grammar, stack: StackFile, environ: Mapping[str, str] | None) -> StackFile:
+    """A file that is not in the runtime's grammar: each reference that is wrong is told, but where all
+    are, it is said once, and the rest of the file judged as it is meant.
+    """
+    from stackconf.stackfile.env import FORMS, detect, reference
+    from stackconf.stackfile.load import by_position
+    from stackconf.stackfile.model import from_document, texts
+
+    other = [(path, text) for path, text in texts(stack.document.data) if detect([text]) == stack.grammar]
+    if len(other) < _SEVERAL or any(detect([text]) == grammar for text in stack.document.references):
+        return from_document(stack.document, environ, grammar)
+    right, wrong = (reference("X", "=", "default", each) for each in (grammar, stack.grammar))
+    issue = Issue(
+        f"{len(other)} references to the environment in the form of {FORMS[stack.grammar]};"
+        f" `{name}` reads that of {FORMS[grammar]}",
+        hint=f"write `{right}` for `{wrong}`",
+        code="env-grammar",
+        where=stack.document.nearest(other[0][0]),
+    )
+    return evolve(stack, issues=tuple(sorted([*stack.issues, issue], key=by_position)))

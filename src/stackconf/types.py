@@ -40,8 +40,8 @@ class ProviderType:
     Where that depends on the provider, such as on whether its server is here, it is a function of the
     `config` that the stack file has for it.
     `user_fields` are the fields that users may set where the class, which somebody else wrote, does
-    not say so itself: dotted paths, each with what a change of it costs; `update` is what a change
-    of any other field costs.
+    not say so itself: dotted paths, each with what a change of it costs (`None`: not the user's, below
+    one that is); `update` is what a change of any other field costs.
     `in_process` says that its providers live in the process that applies, and end with it: one that
     begins to host the stack joins them anew.
 
@@ -56,7 +56,7 @@ class ProviderType:
     description: str = ""
     api_dependencies: tuple[str, ...] = ()
     accelerators: Accelerated | Callable[[Mapping[str, Any]], Accelerated] = False
-    user_fields: Mapping[str, UpdateClass] | None = field(default=None, repr=False, hash=False)
+    user_fields: Mapping[str, UpdateClass | None] | None = field(default=None, repr=False, hash=False)
     update: UpdateClass = "restart"
     in_process: bool = False
 

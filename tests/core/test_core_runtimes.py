@@ -149,6 +149,15 @@ def test_references_are_read_as_the_runtime_reads_them(site):
         assert "write `${env.KEY:...}`" in issue.hint
 
 
+def test_a_file_that_is_written_in_the_other_grammar_is_told_once_and_judged_as_it_is_meant(site):
+    text = FILE.replace("size: 2", "size: '${env.SIZE:=many}', api_key: '${env.KEY:=x}'")
+    with opened(site, text, runtime="toy") as stack:
+        one, other = stack.issues
+    assert one.message.startswith("2 references to the environment in the form of llama-stack from 0.2.13")
+    assert one.hint == "write `${env.X:default}` for `${env.X:=default}`"
+    assert other.message == "should be a whole number, not 'many' (from ${env.SIZE:=...})"
+
+
 # What it does not have
 
 
@@ -242,6 +251,13 @@ def test_a_path_labels_one_place_of_a_class_that_stands_in_several():
     assert user_paths(plan_of(Outer)) == []
     assert labels_at(plan, ("one", "read")).update == "in_place"
     assert not labels_at(plan, ("two", "read")).user
+
+
+def test_what_is_below_an_open_field_can_be_closed_again():
+    plan = plan_with(Outer, {"one": "reload", "one.secret_path": None})
+    assert labels_at(plan, ("one", "read")).user
+    assert not labels_at(plan, ("one", "secret_path")).user
+    assert plan.fields["one"].locks
 
 
 def test_the_labels_of_the_class_do_not_count_beside_them():

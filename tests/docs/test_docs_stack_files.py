@@ -106,6 +106,7 @@ class Fields(BaseModel):
     secret: SecretStr = SecretStr("")
     number: int = 0
     flag: bool | None = None
+    either: bool | str = ""
     free: object = None
     nullable: str | None = "x"
     plain: str = "x"
@@ -142,6 +143,9 @@ def test_the_table_of_types_is_right(tmp_path):
     (issue,) = configured(tmp_path, {"KEY": "0123"}, flag=reference).issues
     assert issue.where is not None
     assert configured(tmp_path, {"KEY": "off"}, flag=reference).config.flag is False
+    assert configured(tmp_path, {"KEY": "true"}, either=reference).config.either is True
+    assert configured(tmp_path, {"KEY": "/a"}, either=reference).config.either == "/a"
+    assert configured(tmp_path, {"KEY": "true"}, either=reference, text="${env.A:b}").config.either == "true"
     assert configured(tmp_path, {"KEY": "1"}, free="a${env.KEY}").config.free == "a1"
     assert configured(tmp_path, {"KEY": "1"}, free=reference, text="${env.A:b}").config.free == "1"
 

@@ -42,6 +42,10 @@ if TYPE_CHECKING:
     from stackconf.types import Accelerated, Issue, ProviderType
 
 
+_MOST_NAMES = 8
+"""How many names a hint lists."""
+
+
 @frozen(eq=False)
 class Owned:
     """A provider type ready for use: its declaration, its config class and its owner's hooks."""
@@ -372,7 +376,7 @@ class Registry:
         elsewhere = sorted({f"`{other}`" for other, kind in served if kind == provider_type})
         hint = f"the type exists under {', '.join(elsewhere)}" if elsewhere else ""
         if not elsewhere:
-            hint = f"for `{api}` it has {_listed(own)}" if own else f"`{api}` takes no provider"
+            hint = f"for `{api}` it has {_few(own)}" if own else f"`{api}` takes no provider"
         return Missing("unknown-type", f"{label} has no provider type `{key}`", hint)
 
     def _broken_files(self) -> str:
@@ -407,6 +411,12 @@ def _runtime_of(runtime: Plugin, stack: StackFile) -> _Runtime:
 
 def _listed(names: Collection[str]) -> str:
     return ", ".join(f"`{name}`" for name in sorted(names)) or "none"
+
+
+def _few(names: Collection[str]) -> str:
+    if len(names) <= _MOST_NAMES:
+        return _listed(names)
+    return f"{len(names)} others; `stackconf providers list --types` lists them"
 
 
 def _contested(key: str, direct: Sequence[Plugin], entries: Sequence[Advertised]) -> Missing:

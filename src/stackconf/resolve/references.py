@@ -103,8 +103,12 @@ def _typed(value: EnvText, field: FieldPlan | None) -> Any:
     untyped = field is None or field.free
     if value.null:
         return None if untyped or (field is not None and field.nullable) else value
-    if untyped and value.whole and value.grammar == "new":
-        return _by_looks(value)
+    if value.whole and value.grammar == "new":
+        if untyped:
+            return _by_looks(value)
+        # Where text or a path would do as well, pydantic would leave it text.
+        if field is not None and field.boolean and value.lower() in {"true", "false"}:
+            return value.lower() == "true"
     return value
 
 

@@ -67,7 +67,8 @@ def _issue(stack: StackFile, violation: Violation, plan: ClassPlan, data: Data) 
         where = stack.document.nearest(path[:-1])
     else:
         message = violation.message(secret=labels_at(plan, path, data).secret)
-        code, hint, where = "wrong-value", violation.hint, stack.document.nearest(path)
+        code, where = "wrong-value", stack.document.nearest(path)
+        hint = violation.hint or ("put it in quotes" if violation.about_text else "")
     return Issue(message, path=dotted(path), hint=hint, code=code, where=where)
 
 

@@ -44,6 +44,11 @@ _MISSPELT = re.compile(r"\$\{(?:ENV|Env)[.:]([A-Za-z0-9_]+)|\$\{env:([A-Za-z0-9_
 _SHELL = re.compile(
     r"\$([A-Z][A-Z0-9_]+)|\$\{([A-Z][A-Z0-9_]+)(?::?[-=+][^}]*)?}|\{\{ ?([A-Z][A-Z0-9_]+) ?}}"
 )
+FORMS: Final[Mapping[Grammar, str]] = {
+    "old": "llama-stack up to 0.2.12",
+    "new": "llama-stack from 0.2.13 and OGX",
+}
+"""Who reads a grammar."""
 _DEFAULT: Final[dict[Grammar, str]] = {"new": ":=", "old": ":"}
 _CONDITION: Final[dict[Grammar, str]] = {"new": ":+", "old": "+"}
 
@@ -316,9 +321,9 @@ def _other_grammar(name: str, rest: str, grammar: Grammar) -> Issue:
     right = _rewritten(name, rest, grammar)
     if rest.startswith((":-", ":?")):
         return _left(shown, f"`{rest[:2]}` is bash's form", f"write `{right}`", "env-grammar")
-    versions = {"new": "llama-stack up to 0.2.12", "old": "llama-stack from 0.2.13 and OGX"}
+    other: Grammar = "old" if grammar == "new" else "new"
     return Issue(
-        f"`{shown}` is the form of {versions[grammar]}, and this file is written in the other one",
+        f"`{shown}` is the form of {FORMS[other]}, and this file is written in the other one",
         hint=f"write `{right}`",
         code="env-grammar",
     )

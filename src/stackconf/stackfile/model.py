@@ -508,7 +508,7 @@ class _Reader:
         if not self.document.references:
             return
         skipped = {"routing_table", "api_providers", "provider_map"}
-        for path, text in _texts({key: value for key, value in other.items() if key not in skipped}, ()):
+        for path, text in texts({key: value for key, value in other.items() if key not in skipped}):
             for issue in faults(text, self.grammar):
                 if issue.code != "env-lookalike":
                     self._report(issue.message, path, code=issue.code, hint=issue.hint, level="warning")
@@ -859,17 +859,17 @@ def _failed(text: str) -> bool:
     return isinstance(text, EnvText) and text.failed
 
 
-def _texts(value: Any, path: NodePath) -> Iterator[tuple[NodePath, str]]:
+def texts(value: Any, path: NodePath = ()) -> Iterator[tuple[NodePath, str]]:
     """Every text below `value` that may hold a reference."""
     if isinstance(value, str):
         if may_refer(value):
             yield path, value
     elif isinstance(value, dict):
         for key, item in value.items():
-            yield from _texts(item, (*path, key))
+            yield from texts(item, (*path, key))
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            yield from _texts(item, (*path, index))
+            yield from texts(item, (*path, index))
 
 
 def _kind(value: object) -> str:
