@@ -19,6 +19,7 @@ from attrs import evolve, frozen
 
 from stackconf.errors import Conflict, InvalidConfig, StackconfError
 from stackconf.hardware.discovery import fingerprint
+from stackconf.packing import spelled
 from stackconf.server.applies import Applies, Running
 
 if TYPE_CHECKING:
@@ -49,9 +50,11 @@ def rendered(data: object, revision: int) -> Rendered:
 
     >>> rendered({"providers": {}}, 3).body
     b'{"providers":{}}'
+    >>> rendered({"limit": float("inf")}, 3).body
+    b'{"limit":"inf"}'
     """
-    text = json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=str)
-    body = text.encode()
+    text = json.dumps(spelled(data), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    body = text.encode(errors="backslashreplace")
     return Rendered(body, f'"{revision}-{blake2b(body, digest_size=8).hexdigest()}"', revision)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import Response
 
 from stackconf.errors import StackconfError
+from stackconf.packing import spelled
 from stackconf.redact import described
 from stackconf.shapes.errors import CONTENT_TYPE, error_data, headers_of
 from stackconf.suggest import did_you_mean
@@ -27,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 def problem(data: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
     """An answer that says what is wrong; `data` has its `status`."""
-    body = json.dumps(data, separators=(",", ":"), ensure_ascii=False, default=str)
+    body = json.dumps(spelled(data), separators=(",", ":"), allow_nan=False)
     return Response(body, data["status"], headers, CONTENT_TYPE)
 
 
