@@ -56,6 +56,7 @@ def answers(server: Server) -> dict[str, tuple[int, Any, Any]]:
         ask("GET /v1/plan")
         ask("POST /v1/apply", body={"require_healthy": True, "wait": 10})
         ask("POST /v1/apply 202", body={}, Prefer="respond-async")
+        assert http.get("/v1/apply/events").status_code == 200  # it ends with the apply
         ask("GET /v1/configurations/{name}", "/v1/configurations/gpu-box")
         ask("GET /v1/explain/{provider}", "/v1/explain/inference/one?field=url")
         for path in (
@@ -78,6 +79,7 @@ def answers(server: Server) -> dict[str, tuple[int, Any, Any]]:
         ask("GET /v1/provider-types/{api}/{provider_type}", "/v1/provider-types/inference/remote::acme")
         ask("POST /v1/recover", body={"wait": 5})
         ask("POST /v1/recover 202", body={}, Prefer="respond-async")
+        assert http.get("/v1/apply/events").status_code == 200
         ask("POST /v1/rollback", body={"revision": 2})
         ask("DELETE /v1/configurations/{name}", "/v1/configurations/gpu-box", {"on_conflict": "refuse"})
         ask("GET /v1/ready 503", "/v1/ready")
@@ -133,6 +135,8 @@ def test_what_went_wrong_is_what_the_document_says(answers: dict[str, tuple[int,
 
 def test_the_examples_are_what_a_server_says(answers: dict[str, tuple[int, Any, Any]]) -> None:
     found = {name: steady(data) for name, (_, data, _) in answers.items()}
+    types = found["GET /v1/provider-types"]["types"]
+    types[:] = [each for each in types if "acme" in each["type"]]  # the others are what is installed
     found |= {f"{name} body": steady(body) for name, (_, _, body) in answers.items() if body is not None}
     if os.environ.get(RECORD):
         EXAMPLES.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
