@@ -13,6 +13,8 @@ from bad_kit import Ran
 
 from stackconf.cli.main import main
 
+collect_ignore = ["conftest.py"]  # not to be read again for doctests: others have its name
+
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

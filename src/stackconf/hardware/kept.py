@@ -85,14 +85,13 @@ class Kept:
         if name in self._part("hangs"):
             self._change("hangs", lambda hangs: {key: each for key, each in hangs.items() if key != name})
 
-    def processors(self, online: str) -> Mapping[str, Any]:
-        """What was kept of the processors while these were online; empty if nothing."""
-        kept = self._part("processors")
-        return kept if kept.get("online") == online else {}
+    def processors(self) -> Mapping[str, Any]:
+        """What was kept of the processors, empty if nothing; whoever asks looks whether it is of these."""
+        return self._part("processors")
 
-    def keep_processors(self, online: str, facts: Mapping[str, Any]) -> None:
+    def keep_processors(self, facts: Mapping[str, Any]) -> None:
         """Keep what the kernel says of the processors that are online."""
-        self._change("processors", lambda _: {**facts, "online": online})
+        self._change("processors", lambda _: dict(facts))
 
     def forget(self) -> None:
         """Drop everything. Raises `OSError`."""
@@ -204,8 +203,7 @@ def _name(detector: Detector, root: Path | None) -> str:
 
 
 def _seconds(value: object) -> float | None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return float(value) if number and 0 <= value < 1e12 else None  # type: ignore[arg-type,operator]  # noqa: PLR2004
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
 def _since_boot() -> float:

@@ -61,11 +61,10 @@ def read_processors(files: Files, kept: Kept | None = None) -> Processors:
     """The processors, from the kernel's files or from what was kept of these; what is not known is a
     problem of `files`, and then nothing is kept.
     """
-    told = files.text(f"{SYS_CPU}/online", "cpu.logical_cores") or ""
-    online = cpu_list(told) or ()
+    online = cpu_list(files.text(f"{SYS_CPU}/online", "cpu.logical_cores")) or ()
     if kept is not None and len(online) < LEAST_CPUS:
         kept = None
-    found = None if kept is None else _of_kept(kept.processors(told), online)
+    found = None if kept is None else _of_kept(kept.processors(), online)
     if found is not None:
         return found
     problems = len(files.problems)
@@ -73,7 +72,7 @@ def read_processors(files: Files, kept: Kept | None = None) -> Processors:
     topology = _topology(files, listed)
     found = Processors(topology, model(listed), vendor(listed), architecture(listed), isa(files, listed))
     if kept is not None and len(files.problems) == problems and topology.physical_cores is not None:
-        kept.keep_processors(told, _to_keep(found))
+        kept.keep_processors(_to_keep(found))
     return found
 
 
