@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from itertools import count
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from attrs import evolve, field, frozen
 
@@ -17,7 +17,7 @@ from stackconf.actor import current_actor
 from stackconf.conflicts import ABSENT, Absent, Expected, OnConflict, Providers, providers_of
 from stackconf.draft import Draft
 from stackconf.errors import Conflict, InvalidConfig, Sealed, UnknownName
-from stackconf.given import Source, read_configuration
+from stackconf.given import OnDropped, Source, read_configuration, refuse_name, refuse_on_dropped
 from stackconf.resolve.render import USERS
 from stackconf.shipped import ShippedConfiguration, shipped_configurations
 from stackconf.store.base import Configuration, Revision, State
@@ -31,14 +31,12 @@ if TYPE_CHECKING:
     from stackconf.store.base import Store
     from stackconf.vault import Vault
 
-OnDropped: TypeAlias = Literal["warn", "error", "ignore"]
 Change: TypeAlias = Callable[[Revision, int, State | None], State]
 """Of the head, the next revision's number and what to merge with: the next state."""
 
 _PATIENCE = 30.0
 """For how many seconds a change is made anew on top of what others have changed meanwhile."""
 _LONGEST_PAUSE = 0.1
-_LONGEST_NAME = 200
 
 
 @frozen(slots=False)
@@ -145,9 +143,8 @@ class Configurations:
         """
         self._refuse_sealed()
         expected = Expected(expected_revision, on_conflict)
-        _refuse_name(name)
-        if on_dropped not in get_args(OnDropped):
-            raise InvalidConfig(f"on_dropped is one of {', '.join(get_args(OnDropped))}, not {on_dropped!r}")
+        refuse_name(name)
+        refuse_on_dropped(on_dropped)
         given = read_configuration(config, name=name)
         first = self._store.read()
         draft = Draft(self._manager, self._vault, name, given, first.state, seal=seal)
@@ -386,13 +383,6 @@ def _of_configuration(issue: Issue, name: str) -> Issue:
     if "given by configuration `" in issue.message:
         return issue
     return evolve(issue, message=f"{issue.message}; given by configuration `{name}`")
-
-
-def _refuse_name(name: object) -> None:
-    fine = isinstance(name, str) and 0 < len(name) <= _LONGEST_NAME and name.isprintable()
-    if not fine or str(name).strip() != name:
-        problem = f"a configuration's name is one line of 1 to {_LONGEST_NAME} characters"
-        raise InvalidConfig(f"{problem}, without spaces around it")
 
 
 def _pause(attempt: int) -> None:

@@ -10,13 +10,14 @@ from attrs import field, frozen
 from stackconf.errors import PluginLoadError, UnknownName
 from stackconf.packing import spelled
 from stackconf.redact import REDACTED, redact_free
+from stackconf.suggest import did_you_mean
 from stackconf.typenames import type_text
 
 if TYPE_CHECKING:
     from stackconf.fields import ClassPlan, FieldPlan
     from stackconf.registry.registry import Owned, Registry
     from stackconf.resolve.resolve import Resolved
-    from stackconf.stackfile.model import StackFile
+    from stackconf.stackfile.model import ProviderEntry, StackFile
     from stackconf.store.base import Status
     from stackconf.types import Accelerated, UpdateClass
 
@@ -164,6 +165,26 @@ def _state(resolved: Resolved) -> ProviderState:
     if unknown and all(issue.level != "error" for issue in resolved.issues):
         return "not managed"
     return "invalid"
+
+
+def type_key(registry: Registry, name: str, entries: Iterable[ProviderEntry] = ()) -> str:
+    """`api/provider_type` of what a person named: a type, or one of the `entries` of a stack file.
+    Raises `UnknownName`.
+    """
+    keys = registry.type_keys()
+    if name in keys:
+        return name
+    found = [key for key in keys if key.split("/", 1)[1] == name] or [
+        f"{entry.api}/{entry.provider_type}" for entry in entries if name in {entry.key, entry.provider_id}
+    ]
+    if len(set(found)) == 1:
+        return found[0]
+    if found:
+        raise UnknownName(f"`{name}` is ambiguous; say one of {', '.join(sorted(set(found)))}")
+    if "/" in name and "::" in name:
+        return name
+    hint = did_you_mean(name, [*keys, *(key.split("/", 1)[1] for key in keys)])
+    raise UnknownName(f"no provider or type `{name}`; {hint or '`stackconf providers list` shows them'}")
 
 
 # Fields

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Mapping
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from attrs import field, frozen
 
@@ -23,8 +23,20 @@ from stackconf.types import Issue, Position
 if TYPE_CHECKING:
     from stackconf.stackfile.load import Document
 
-Source: TypeAlias = Mapping[str, Any] | str | bytes | os.PathLike[str]
 
+@frozen
+class Text:
+    """The text of a file that is elsewhere, and the file's name there, for the positions."""
+
+    data: bytes
+    name: str
+
+
+Source: TypeAlias = Mapping[str, Any] | str | bytes | os.PathLike[str] | Text
+
+OnDropped: TypeAlias = Literal["warn", "error", "ignore"]
+
+_LONGEST_NAME = 200
 _ENTRY_KEYS = ("provider_id", "provider_type", "config")
 _SHAPE = "write `{api: [{provider_id: …, config: {…}}]}`"
 _MAX_BITS = 3500
@@ -88,16 +100,35 @@ def _parsed(source: object, name: str) -> tuple[Any, Document | None]:
 
     if isinstance(source, Mapping):
         return source, None
+    if isinstance(source, Text):
+        return _without_issues(parse(source.data, name=source.name))
     if not isinstance(source, (str, bytes, os.PathLike)):
         kind = type(source).__name__
         raise InvalidConfig.of([Issue(f"a configuration is a mapping, a text or a path, not {kind}")])
     if isinstance(source, os.PathLike) or (isinstance(source, str) and is_path(source)):
-        document = read(Path(source))
-    else:
-        document = parse(source.encode() if isinstance(source, str) else source, name=f"<{name}>")
+        return _without_issues(read(Path(source)))
+    return _without_issues(parse(source, name=f"<{name}>"))
+
+
+def _without_issues(document: Document) -> tuple[Any, Document]:
     if document.issues:
         raise InvalidConfig.of(document.issues)
     return document.data, document
+
+
+def refuse_name(name: object) -> None:
+    """Raise `InvalidConfig` for what cannot be a configuration's name."""
+    fine = isinstance(name, str) and 0 < len(name) <= _LONGEST_NAME and name.isprintable()
+    if not fine or str(name).strip() != name:
+        problem = f"a configuration's name is one line of 1 to {_LONGEST_NAME} characters"
+        raise InvalidConfig(f"{problem}, without spaces around it")
+
+
+def refuse_on_dropped(value: object) -> None:
+    """Raise `InvalidConfig` for what `on_dropped` cannot be."""
+    known = get_args(OnDropped)
+    if value not in known:
+        raise InvalidConfig(f"on_dropped is one of {', '.join(known)}, not {value!r}")
 
 
 def is_path(text: str) -> bool:

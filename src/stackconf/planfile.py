@@ -15,6 +15,7 @@ import json
 import os
 import stat
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
@@ -139,6 +140,26 @@ def write_plan(path: str | os.PathLike[str], file: PlanFile) -> None:
         raise InvalidConfig(f"{name}: {error.strerror or error}; the plan was not written") from error
     except ValueError as error:
         raise InvalidConfig(f"{name!r} cannot be the name of a file") from error
+
+
+def keep_plan(path: str | os.PathLike[str], plan: Plan, *, stack: str, store: str, actor: str) -> None:
+    """Write a plan of a stack and a store to a file. Raises `InvalidConfig`, also for a plan with errors."""
+    if plan.errors:
+        raise InvalidConfig("the plan was not written: the configuration has errors", plan.issues)
+    at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    write_plan(path, PlanFile(plan, stack, store, at, actor))
+
+
+def kept_plan(path: str | os.PathLike[str], *, stack: str, store: str) -> Plan:
+    """The plan in a file. Raises `InvalidConfig` when it is no such file, or of another stack or store."""
+    file = read_plan(path)
+    name = os.fsdecode(path)
+    if file.stack != stack:
+        raise InvalidConfig(f"{name} is a plan for {file.stack}, not for {stack}")
+    if file.store != store:
+        problem = f"{name} is a plan for another {stack}, which has another store than this one"
+        raise InvalidConfig(f"{problem}; plan again with this one")
+    return file.plan
 
 
 def _may_be_replaced(path: str | os.PathLike[str]) -> bool:

@@ -16,6 +16,7 @@ from stackconf.errors import ApplyBusy, ApplyError
 
 if TYPE_CHECKING:
     from stackconf.apply import Observer, Report
+    from stackconf.client.client import Client
     from stackconf.stack import Stack
 
 FIRST_PAUSE = 5.0
@@ -39,7 +40,7 @@ def pauses(first: float = FIRST_PAUSE, longest: float = LONGEST_PAUSE) -> Iterat
 
 
 def keep_trying(
-    stack: Stack,
+    stack: Stack | Client,
     *,
     stop: Event,
     between: Iterable[float] | None = None,
@@ -54,11 +55,11 @@ def keep_trying(
     `StoreError` when the store fails, and `InvalidConfig` when the stack no longer validates.
     """
     waits = iter(pauses() if between is None else between)
-    while stack.manager.pending(stack.store):
+    while stack.pending:
         if stop.wait(next(waits, LONGEST_PAUSE)):
             return False
         try:
-            report = stack.manager.retry(stack.store, actor=actor or current_actor(), observer=observer)
+            report = stack.retry(actor=actor or current_actor(), observer=observer)
         except ApplyBusy:
             continue
         except ApplyError as error:

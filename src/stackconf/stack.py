@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Self
 from attrs import evolve
 
 from stackconf.actor import current_actor
-from stackconf.configurations import Configurations, Listed, OnDropped, Registered
+from stackconf.configurations import Configurations, Listed, Registered
 from stackconf.conflicts import Expected
 from stackconf.errors import InvalidConfig, UnknownName
+from stackconf.given import OnDropped
 from stackconf.manager import Manager, Resolution
 from stackconf.registry.registry import Registry
 from stackconf.resolve.origins import origins
@@ -25,6 +26,7 @@ from stackconf.vault import Vault
 if TYPE_CHECKING:
     from stackconf.apply import Observer, Report
     from stackconf.comparison import Comparison
+    from stackconf.described import DescribedType, ListedProvider, ListedType
     from stackconf.drift import Drift
     from stackconf.errors import PluginLoadError
     from stackconf.events import Event, Run
@@ -178,17 +180,12 @@ class Stack:
         readable by its owner only, and is written whole or not at all. Raises `InvalidConfig`, and
         writes nothing, when the configuration has errors or the file cannot be written.
         """
-        from datetime import UTC, datetime
-
-        from stackconf.planfile import PlanFile, write_plan
+        from stackconf.planfile import keep_plan
 
         self.store.ensure()
         plan = self.plan()
-        if plan.errors:
-            raise InvalidConfig("the plan was not written: the configuration has errors", plan.issues)
-        at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         store = self.store.identity()
-        write_plan(path, PlanFile(plan, self.name, store, at, actor or current_actor()))
+        keep_plan(path, plan, stack=self.name, store=store, actor=actor or current_actor())
         return plan
 
     def read_plan(self, path: str | os.PathLike[str]) -> Plan:
@@ -196,16 +193,9 @@ class Stack:
 
         Raises `InvalidConfig` when it is no such file, was changed, or is another stack's.
         """
-        from stackconf.planfile import read_plan
+        from stackconf.planfile import kept_plan
 
-        file = read_plan(path)
-        name = os.fsdecode(path)
-        if file.stack != self.name:
-            raise InvalidConfig(f"{name} is a plan for {file.stack}, not for {self.name}")
-        if file.store != self.store.identity():
-            problem = f"{name} is a plan for another {self.name}, which has another store than this one"
-            raise InvalidConfig(f"{problem}; plan again with this one")
-        return file.plan
+        return kept_plan(path, stack=self.name, store=self.store.identity())
 
     def _keyring(self) -> Keyring:
         named = self.file.settings.get(SETTING)
@@ -242,6 +232,15 @@ class Stack:
     def status(self) -> StackStatus:
         """For each provider what is wanted, what was tried last, and what it runs with."""
         return self.manager.status(self.store)
+
+    @property
+    def pending(self) -> tuple[str, ...]:
+        """The providers that could not be reached when the head revision was applied."""
+        return self.manager.pending(self.store)
+
+    def retry(self, *, actor: str | None = None, observer: Observer | None = None) -> Report:
+        """Apply what is pending, and nothing else. Raises as `apply` does."""
+        return self.manager.retry(self.store, actor=actor or current_actor(), observer=observer)
 
     def recover(
         self, *, actor: str | None = None, observer: Observer | None = None, wait: float = 0.0
@@ -443,6 +442,29 @@ class Stack:
             hint = did_you_mean(wanted, [each.path for each in found])
             raise UnknownName(f"{key} has no field `{wanted}`" + (f"; {hint}" if hint else ""))
         return chosen
+
+    def providers(self) -> tuple[ListedProvider, ...]:
+        """The stack's providers and their state, in the file's order; then those that it disables."""
+        from stackconf.described import listed_providers
+
+        return listed_providers(self.resolution.providers, self.file, self.store.status())
+
+    def provider_types(self) -> tuple[ListedType, ...]:
+        """The installed provider types, or those of the runtime, by name."""
+        from stackconf.described import listed_types
+
+        return listed_types(self.manager.registry)
+
+    def provider_type(self, name: str) -> DescribedType:
+        """A provider type with its fields and its JSON schema.
+
+        `name` is a type (`inference/remote::ollama`, `remote::ollama`) or a provider of the stack.
+        Raises `UnknownName`, and `PluginLoadError` when it cannot be loaded.
+        """
+        from stackconf.described import described, type_key
+
+        registry = self.manager.registry
+        return described(registry, type_key(registry, name, self.file.providers))
 
     def key_of(self, provider: str) -> str:
         """The `api/provider_id` that a person means. Raises `UnknownName`."""

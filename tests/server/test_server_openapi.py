@@ -19,11 +19,14 @@ from hypothesis.errors import Unsatisfiable
 from pydantic import TypeAdapter
 from server_kit import Server, serving
 
+from stackconf import simulate
 from stackconf.server import openapi
+from stackconf.shapes.hardware import hardware_data
 
 ELSEWHERE = {"inference": [{"provider_id": "one", "config": {"url": "http://gpu-box:11434"}}]}
 EXAMPLES = Path(openapi.__file__).with_name("examples.json")
 RECORD = "STACKCONF_RECORD"
+MACHINES = {name: hardware_data(simulate(f"cpu={name}")) for name in ("4", "8")}
 
 
 @pytest.fixture(scope="module")
@@ -77,11 +80,19 @@ def answers(server: Server) -> dict[str, tuple[int, Any, Any]]:
         ask("GET /v1/revisions/{revision}", "/v1/revisions/head")
         ask("GET /v1/diff", "/v1/diff?before=1&after=2&effective=true")
         ask("GET /v1/provider-types/{api}/{provider_type}", "/v1/provider-types/inference/remote::acme")
+        ask("GET /v1/stack", "/v1/stack?provider=one")
+        ask("GET /v1/inspect/providers")
+        ask("GET /v1/inspect/shares")
+        ask("GET /v1/inspect/provider-type", "/v1/inspect/provider-type?name=vector_io/memory")
+        ask("POST /v1/compare", body={"machines": MACHINES})
+        ask("POST /v1/retry", body={})
+        ask("POST /v1/retry 202", body={}, Prefer="respond-async")
         ask("POST /v1/recover", body={"wait": 5})
         ask("POST /v1/recover 202", body={}, Prefer="respond-async")
         assert http.get("/v1/apply/events").status_code == 200
         ask("POST /v1/rollback", body={"revision": 2})
         ask("DELETE /v1/configurations/{name}", "/v1/configurations/gpu-box", {"on_conflict": "refuse"})
+        ask("POST /v1/history/prune", body={"keep": 2})
         ask("GET /v1/ready 503", "/v1/ready")
         ask("problem 4XX", "/v1/explain/inference/oone", None)
         ask("problem 5XX", "/v1/configurations/register", {"config": failing(), "apply": True})

@@ -18,9 +18,9 @@ from stackconf.cli.output import NOTHING, emit_json, emit_yaml, err, out, plural
 from stackconf.cli.waiting import waiting
 
 if TYPE_CHECKING:
-    from stackconf.configurations import Listed, OnDropped, Registered
+    from stackconf.configurations import Listed, Registered
     from stackconf.conflicts import OnConflict
-    from stackconf.given import Source
+    from stackconf.given import OnDropped, Source
     from stackconf.plan import Plan
 
 _F = TypeVar("_F", bound=Callable[..., Any])

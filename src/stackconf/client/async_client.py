@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from stackconf.actor import current_actor
 from stackconf.apply import Report
 from stackconf.client import calls, http
+from stackconf.client.surface import missing
 from stackconf.errors import InvalidConfig, Unreachable
 
 if TYPE_CHECKING:
@@ -16,17 +18,21 @@ if TYPE_CHECKING:
 
     from stackconf.apply import Observer
     from stackconf.client.calls import Call
-    from stackconf.configurations import Listed, OnDropped, Registered
+    from stackconf.comparison import Comparison
+    from stackconf.configurations import Listed, Registered
     from stackconf.conflicts import OnConflict
+    from stackconf.described import DescribedType, ListedProvider, ListedType
     from stackconf.drift import Drift
+    from stackconf.errors import PluginLoadError
     from stackconf.events import Event
     from stackconf.export.export import Exported
-    from stackconf.given import Source
+    from stackconf.given import OnDropped, Source
     from stackconf.hardware.facts import Hardware
+    from stackconf.hardware.shares import Share
     from stackconf.history import Difference, History, RolledBack
     from stackconf.plan import Plan
     from stackconf.status import StackStatus
-    from stackconf.store.base import Configuration, Revision
+    from stackconf.store.base import Configuration, Pruned, Revision
     from stackconf.store.lastgood import LastGood
     from stackconf.types import Issue, Origin
 
@@ -61,6 +67,11 @@ class AsyncClient:
         )
         self.configurations = AsyncRemoteConfigurations(self)
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise missing(self, name)
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -77,18 +88,63 @@ class AsyncClient:
         return await self.do(calls.hardware())
 
     @property
+    async def name(self) -> str:
+        """The stack file's name, without its folder."""
+        return (await self.do(calls.about())).stack
+
+    @property
+    async def shares(self) -> Mapping[str, Share]:
+        """What of the accelerators each provider that uses them may use, and why, by `api/provider_id`."""
+        return await self.do(calls.shares())
+
+    @property
     async def revision(self) -> int:
         """The head revision."""
-        return await self.do(calls.revision())
+        return (await self.do(calls.about())).revision
 
     @property
     async def issues(self) -> tuple[Issue, ...]:
         """Everything that is wrong with the stack, or was dropped."""
         return await self.do(calls.issues())
 
+    @property
+    async def problems(self) -> tuple[PluginLoadError, ...]:
+        """The plugins that could not be loaded there and that no provider of the stack waits for."""
+        return await self.do(calls.problems())
+
+    @property
+    async def pending(self) -> tuple[str, ...]:
+        """The providers that could not be reached when the head revision was applied. The server tries
+        them again by itself.
+        """
+        return (await self.do(calls.about())).pending
+
     async def plan(self) -> Plan:
         """What an apply would change now."""
         return await self.do(calls.plan())
+
+    async def write_plan(self, path: str | os.PathLike[str], *, actor: str | None = None) -> Plan:
+        """Write what an apply would change now to a file here, for `read_plan`, and return it.
+
+        Raises `InvalidConfig`, and writes nothing, when the configuration has errors or the file cannot
+        be written.
+        """
+        from stackconf.planfile import keep_plan
+
+        plan, stack, store = await self.do(calls.planned())
+        plan = calls.with_facts(plan, await self.hardware)
+        keep_plan(path, plan, stack=stack, store=store, actor=actor or current_actor())
+        return plan
+
+    async def read_plan(self, path: str | os.PathLike[str]) -> Plan:
+        """The plan in a file here, for `apply`, which refuses it if anything moved since.
+
+        Raises `InvalidConfig` when it is no such file, was changed, or is another stack's.
+        """
+        from stackconf.planfile import kept_plan
+
+        about = await self.do(calls.about())
+        return kept_plan(path, stack=about.stack, store=about.store)
 
     async def status(self) -> StackStatus:
         """For each provider what is wanted, what was tried last, and what it runs with."""
@@ -97,6 +153,24 @@ class AsyncClient:
     async def drift(self) -> Drift:
         """Where what is applied differs from what the files say, and who or what did it."""
         return await self.do(calls.drift())
+
+    async def compare(self, machines: Mapping[str, Hardware]) -> Comparison:
+        """The effective configuration on several machines side by side, under the assigned
+        configurations. Changes nothing. Raises `InvalidConfig` when there is no machine.
+        """
+        return await self.do(calls.compare(machines))
+
+    async def providers(self) -> tuple[ListedProvider, ...]:
+        """The stack's providers and their state, in the file's order; then those that it disables."""
+        return await self.do(calls.providers())
+
+    async def provider_types(self) -> tuple[ListedType, ...]:
+        """The provider types that are installed there, or those of the runtime, by name."""
+        return await self.do(calls.provider_types())
+
+    async def provider_type(self, name: str) -> DescribedType:
+        """A provider type with its fields and its JSON schema, by its name or that of a provider."""
+        return await self.do(calls.provider_type(name))
 
     async def applied(self) -> LastGood:
         """What was last applied to each provider, secrets redacted."""
@@ -134,6 +208,10 @@ class AsyncClient:
         """Register and assign again what an old revision had, as a new one that says so."""
         return await self.do(calls.rollback(revision, expected_revision), actor)
 
+    async def prune(self, keep: int) -> Pruned:
+        """Forget all but the newest `keep` revisions and attempts, and nothing that is in use."""
+        return await self.do(calls.prune(keep))
+
     async def apply(
         self,
         plan: Plan | None = None,
@@ -145,30 +223,21 @@ class AsyncClient:
     ) -> Report:
         """Apply the head revision to the running providers, all or nothing.
 
-        The server carries it out to its end, also where this program goes away meanwhile.
+        The server carries it out to its end, also where this program goes away meanwhile: Ctrl-C here
+        takes nothing back, and stops nothing there.
         """
-        events = self.apply_events(plan, require_healthy=require_healthy, actor=actor, wait=wait)
-        report: Report | None = None
-        async for event in events:
-            if isinstance(event, Report):
-                report = event
-            elif observer is not None:
-                observer(event)
-        assert report is not None  # noqa: S101 (the stream ends with one, or raises)
-        return report
+        body = calls.apply(plan, require_healthy=require_healthy, wait=wait)
+        return await self._report("/v1/apply", body, actor, observer)
+
+    async def retry(self, *, actor: str | None = None, observer: Observer | None = None) -> Report:
+        """Apply what is pending, and nothing else. Raises as `apply` does."""
+        return await self._report("/v1/retry", {}, actor, observer)
 
     async def recover(
         self, *, actor: str | None = None, observer: Observer | None = None, wait: float = 0.0
     ) -> Report:
         """Take the providers of which nobody knows what they run with back to what they had."""
-        report: Report | None = None
-        async for event in self._stream("/v1/recover", {"wait": wait}, actor):
-            if isinstance(event, Report):
-                report = event
-            elif observer is not None:
-                observer(event)
-        assert report is not None  # noqa: S101 (the stream ends with one, or raises)
-        return report
+        return await self._report("/v1/recover", {"wait": wait}, actor, observer)
 
     def apply_events(
         self,
@@ -180,6 +249,17 @@ class AsyncClient:
     ) -> AsyncIterator[Event]:
         """As `apply`, yielding each `Progress` as it happens and the `Report` at the end."""
         return self._stream("/v1/apply", calls.apply(plan, require_healthy=require_healthy, wait=wait), actor)
+
+    def apply_events_async(
+        self,
+        plan: Plan | None = None,
+        *,
+        require_healthy: bool = False,
+        actor: str | None = None,
+        wait: float = 0.0,
+    ) -> AsyncIterator[Event]:
+        """The same as `apply_events`."""
+        return self.apply_events(plan, require_healthy=require_healthy, actor=actor, wait=wait)
 
     async def export(
         self,
@@ -200,10 +280,22 @@ class AsyncClient:
             raise InvalidConfig(f"{to} exists; over HTTP the export is a new file")
         exported = await self.do(calls.export(applied=applied, class_defaults=class_defaults))
         if to is not None:
-            from stackconf.atomic import write_whole
+            from stackconf.export.target import write_new
 
-            write_whole(to, exported.text.encode())
+            write_new(to, exported.text)
         return exported
+
+    async def _report(
+        self, path: str, body: dict[str, Any], actor: str | None, observer: Observer | None
+    ) -> Report:
+        report: Report | None = None
+        async for event in self._stream(path, body, actor):
+            if isinstance(event, Report):
+                report = event
+            elif observer is not None:
+                observer(event)
+        assert report is not None  # noqa: S101 (the stream ends with one, or raises)
+        return report
 
     async def do(self, call: Call[T], actor: str | None = None) -> T:
         """Send a request, and read its answer."""
@@ -213,9 +305,9 @@ class AsyncClient:
             answer = await self._http.request(
                 call.method,
                 call.path,
-                params={key: _query(value) for key, value in call.query.items()},
-                json=None if call.body is None else dict(call.body),
-                headers=http.headers(None, actor) if actor else None,
+                params=http.query(call.query),
+                content=http.body(call.body),
+                headers=http.sent(actor, call.body),
                 timeout=http.timeouts(call.seconds),
             )
         except httpx.TransportError as error:
@@ -226,12 +318,12 @@ class AsyncClient:
     async def _stream(self, path: str, body: dict[str, Any], actor: str | None) -> AsyncIterator[Event]:
         import httpx
 
-        sent = {**(http.headers(None, actor) if actor else {}), "Accept": "text/event-stream"}
+        sent = {**http.sent(actor, body), b"Accept": b"text/event-stream"}
         reader = http.Events()
         over = False
         try:
             async with self._http.stream(
-                "POST", path, json=body, headers=sent, timeout=http.timeouts(None)
+                "POST", path, content=http.body(body), headers=sent, timeout=http.timeouts(http.silence(body))
             ) as answer:
                 if answer.is_error:
                     content = await answer.aread()
@@ -327,10 +419,6 @@ class AsyncRemoteConfigurations:
 
 
 _NOTHING: Call[None] = calls.Call("POST", "", lambda _: None)
-
-
-def _query(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _event(told: http.Told) -> Event:

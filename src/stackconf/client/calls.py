@@ -5,27 +5,33 @@ One place for both clients: the one that waits and the asynchronous one only dif
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from urllib.parse import quote
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from stackconf.errors import InvalidConfig, StackconfError
+from stackconf.shapes.reading import Given
 
 if TYPE_CHECKING:
-    from stackconf.configurations import Listed, OnDropped, Registered
+    from stackconf.comparison import Comparison
+    from stackconf.configurations import Listed, Registered
     from stackconf.conflicts import OnConflict
+    from stackconf.described import DescribedType, ListedProvider, ListedType
     from stackconf.drift import Drift
+    from stackconf.errors import PluginLoadError
     from stackconf.export.export import Exported
-    from stackconf.given import Source
+    from stackconf.given import OnDropped, Source
     from stackconf.hardware.facts import Hardware
+    from stackconf.hardware.shares import Share
     from stackconf.history import Difference, History, RolledBack
     from stackconf.plan import Plan
+    from stackconf.resolve.claims import Claim
     from stackconf.status import StackStatus
-    from stackconf.store.base import Configuration, Revision
+    from stackconf.store.base import Configuration, Pruned, Revision
     from stackconf.store.lastgood import LastGood
     from stackconf.types import Issue, Origin
 
@@ -34,6 +40,32 @@ T = TypeVar("T")
 BRIEFLY, AS_LONG_AS_IT_TAKES = 60.0, None
 """Seconds to wait for an answer."""
 _FIRST_REDIRECT, _FIRST_ERROR = 300, 400
+_DEEPEST = 90
+"""Levels of nesting of what is sent without being read here first."""
+
+
+@frozen
+class About:
+    """Which stack a server hosts. `store` is the id of its store."""
+
+    stack: str
+    store: str
+    revision: int
+    pending: tuple[str, ...] = ()
+
+
+@frozen
+class Explained:
+    """A provider with where its values are from, and why it has what it has of the accelerators.
+
+    `share` is `None` where nothing is shared; `has_some` says whether it may use any.
+    """
+
+    provider: str
+    provider_type: str
+    origins: list[Origin]
+    share: str | None = None
+    has_some: bool = False
 
 
 @frozen
@@ -48,8 +80,12 @@ class Call(Generic[T]):
     seconds: float | None = BRIEFLY
 
 
-def _segment(name: object) -> str:
-    return quote(str(name), safe="")
+def _at(prefix: str, name: str, *, safe: str = "") -> tuple[str, dict[str, str]]:
+    """The path to what has a name, and the query: it says the names that no path can."""
+    parts = name.split("/") if safe else [name]
+    if all(part.strip(".") and (safe or "/" not in part) for part in parts):
+        return f"{prefix}/{quote(name, safe=safe, errors='replace')}", {}
+    return f"{prefix}/-", {"name": name}
 
 
 def inspect() -> Call[dict[str, Any]]:
@@ -70,7 +106,8 @@ def get(name: str) -> Call[Configuration]:
     """`configurations.get(name)`."""
     from stackconf.shapes.configurations import configuration_from
 
-    return Call("GET", f"/v1/configurations/{_segment(name)}", configuration_from)
+    path, query = _at("/v1/configurations", name)
+    return Call("GET", path, configuration_from, query)
 
 
 def register(
@@ -84,10 +121,13 @@ def register(
     seal: bool,
 ) -> Call[Registered]:
     """`configurations.register(config, name)`."""
+    from stackconf.given import refuse_name, refuse_on_dropped
     from stackconf.shapes.configurations import registered_from
 
+    refuse_name(name)
+    refuse_on_dropped(on_dropped)
     body = {
-        "config": _given(config),
+        **_given(config, name),
         "name": name,
         "assign": assign,
         "on_dropped": on_dropped,
@@ -97,43 +137,68 @@ def register(
     return Call("POST", "/v1/configurations/register", registered_from, body=body)
 
 
-def _given(config: object) -> object:
-    """A mapping as it is; a text, or that of the file that a path names, for the server to read."""
-    if isinstance(config, Mapping):
-        return dict(config)
-    from stackconf.given import is_path
+def _given(config: object, name: str) -> dict[str, Any]:
+    """A mapping as it is; a text, or that of the file that a path names, for the server to read.
+
+    What JSON cannot say is read here first, so that it is refused as at home. Raises `InvalidConfig`.
+    """
+    from stackconf.given import Text, is_path, read_configuration
 
     if isinstance(config, os.PathLike) or (isinstance(config, str) and is_path(config)):
-        path = Path(config)
+        from stackconf.stackfile.load import read_bytes
+
+        config = Text(read_bytes(config), os.fspath(config))
+    if isinstance(config, Mapping):
+        if not _is_plain(config):
+            read_configuration(config, name=name)
+        return {"config": dict(config)}
+    data, file = (config.data, {"file": config.name}) if isinstance(config, Text) else (config, {})
+    if isinstance(data, str) and _is_plain(data):
+        return {"config": data, **file}
+    if isinstance(data, bytes):
         try:
-            config = path.read_bytes()
-        except OSError as error:
-            raise InvalidConfig(f"{path}: {error.strerror or error}") from error
-    if isinstance(config, bytes):
-        try:
-            return config.decode()
-        except UnicodeDecodeError as error:
-            raise InvalidConfig(f"the configuration is not UTF-8: byte {error.start}") from error
-    if not isinstance(config, str):
-        kind = type(config).__name__
-        raise InvalidConfig(f"a configuration is a mapping, a text or a path, not {kind}")
-    return config
+            return {"config": data.decode(), **file}
+        except UnicodeDecodeError:
+            read_configuration(cast("Source", config), name=name)
+            return {"config": data.decode("utf-16"), **file}  # the other one that is read
+    read_configuration(cast("Source", config), name=name)
+    raise InvalidConfig("the configuration holds half a surrogate pair")
+
+
+def _is_plain(value: object, depth: int = 0) -> bool:
+    """Whether JSON says just this, and a server reads it."""
+    if isinstance(value, str):
+        return value.isascii() or not any("\ud800" <= each <= "\udfff" for each in value)
+    if value is None or isinstance(value, (bool, int)):
+        return True
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if depth > _DEEPEST:
+        return False
+    if isinstance(value, Mapping):
+        return all(
+            isinstance(key, str) and _is_plain(key) and _is_plain(inner, depth + 1)
+            for key, inner in value.items()
+        )
+    return isinstance(value, (list, tuple)) and all(_is_plain(each, depth + 1) for each in value)
 
 
 def change(action: str, name: str, *, expected_revision: int | None, on_conflict: OnConflict) -> Call[int]:
     """`configurations.assign(name)`, `unassign` or `unregister`: the revision."""
-    path = f"/v1/configurations/{_segment(name)}"
+    path, query = _at("/v1/configurations", name)
     method = "DELETE" if action == "unregister" else "POST"
     if action != "unregister":
         path = f"{path}/{action}"
     body = _expecting(expected_revision, on_conflict)
-    return Call(method, path, lambda data: int(data["revision"]), body=body)
+    return Call(method, path, lambda data: int(data["revision"]), query, body)
 
 
 def _expecting(expected_revision: int | None, on_conflict: OnConflict) -> dict[str, Any]:
-    if expected_revision is None:
-        return {}
-    return {"expected_revision": expected_revision, "on_conflict": on_conflict}
+    from stackconf.conflicts import Expected
+
+    Expected(expected_revision, on_conflict)  # says what is wrong with them
+    expected = {} if expected_revision is None else {"expected_revision": expected_revision}
+    return {**expected, "on_conflict": on_conflict}
 
 
 def hardware() -> Call[Hardware]:
@@ -155,27 +220,111 @@ def issues() -> Call[tuple[Issue, ...]]:
     return Call("GET", "/v1/issues", lambda data: tuple(issue_from(each) for each in data["issues"]))
 
 
-def explain(provider: str, path: str | None) -> Call[list[Origin]]:
-    """`explain(provider, field)`."""
-    from stackconf.shapes.origins import origin_from
+def problems() -> Call[tuple[PluginLoadError, ...]]:
+    """`problems`."""
+    from stackconf.shapes.errors import error_from
 
-    query = {} if path is None else {"field": path}
     return Call(
         "GET",
-        f"/v1/explain/{quote(provider, safe='/')}",
-        lambda data: [origin_from(each) for each in data["origins"]],
-        query,
+        "/v1/issues",
+        lambda data: tuple(cast("PluginLoadError", error_from(each)) for each in data["problems"]),
     )
+
+
+def explain(provider: str, path: str | None) -> Call[list[Origin]]:
+    """`explain(provider, field)`."""
+    call = explained(provider, path)
+    return Call(call.method, call.path, _origins, call.query)
+
+
+def explained(provider: str, path: str | None) -> Call[Explained]:
+    """The same, with what else a person wants to know of the provider."""
+    place, query = _at("/v1/explain", provider, safe="/")
+    if path is not None:
+        query["field"] = path
+
+    def read(data: Any) -> Explained:
+        share = data["share"]
+        reason, some = (None, False) if share is None else (str(share["reason"]), bool(share["some"]))
+        return Explained(data["provider"], data["provider_type"], _origins(data), reason, some)
+
+    return Call("GET", place, read, query)
+
+
+def _origins(data: Any) -> list[Origin]:
+    from stackconf.shapes.origins import origin_from
+
+    return [origin_from(each) for each in data["origins"]]
 
 
 def key_of(provider: str) -> Call[str]:
     """`key_of(provider)`."""
-    return Call("GET", f"/v1/explain/{quote(provider, safe='/')}", lambda data: str(data["provider"]))
+    return Call("GET", "/v1/stack", lambda data: str(data["provider"]), {"provider": provider})
 
 
-def revision() -> Call[int]:
-    """`revision`."""
-    return Call("GET", "/v1/configurations", lambda data: int(data["revision"]))
+def about() -> Call[About]:
+    """`name`, `revision` and `pending`, and the id of the store."""
+
+    def read(data: Any) -> About:
+        given = Given(data)
+        return About(
+            given.text("stack"), given.text("store"), given.whole("revision"), given.texts("pending")
+        )
+
+    return Call("GET", "/v1/stack", read)
+
+
+def shares() -> Call[dict[str, Share]]:
+    """`shares`."""
+    from stackconf.shapes.hardware import shares_from
+
+    return Call("GET", "/v1/inspect/shares", lambda data: shares_from(data["shares"]))
+
+
+def claims() -> Call[tuple[Claim, ...]]:
+    """What fields of the providers take of the accelerators."""
+    from stackconf.shapes.hardware import claims_from
+
+    return Call("GET", "/v1/inspect/shares", lambda data: claims_from(data["claims"]))
+
+
+def providers() -> Call[tuple[ListedProvider, ...]]:
+    """`providers()`."""
+    from stackconf.shapes.types import listed_provider_from
+
+    return Call(
+        "GET", "/v1/inspect/providers", lambda data: Given(data).each("providers", listed_provider_from)
+    )
+
+
+def provider_types() -> Call[tuple[ListedType, ...]]:
+    """`provider_types()`."""
+    from stackconf.shapes.types import listed_type_from
+
+    return Call("GET", "/v1/provider-types", lambda data: Given(data).each("types", listed_type_from))
+
+
+def provider_type(name: str) -> Call[DescribedType]:
+    """`provider_type(name)`."""
+    from stackconf.shapes.types import type_from
+
+    return Call("GET", "/v1/inspect/provider-type", type_from, {"name": name})
+
+
+def compare(machines: Mapping[str, Hardware]) -> Call[Comparison]:
+    """`compare(machines)`."""
+    from stackconf.shapes.comparisons import comparison_from
+    from stackconf.shapes.hardware import hardware_data
+
+    body = {"machines": {name: hardware_data(each) for name, each in machines.items()}}
+    return Call("POST", "/v1/compare", comparison_from, body=body)
+
+
+def prune(keep: int) -> Call[Pruned]:
+    """`prune(keep)`."""
+    from stackconf.shapes.history import pruned_from
+
+    return Call("POST", "/v1/history/prune", pruned_from, body={"keep": keep})
 
 
 def plan() -> Call[Plan]:
@@ -185,11 +334,34 @@ def plan() -> Call[Plan]:
     return Call("GET", "/v1/plan", plan_from)
 
 
+def planned() -> Call[tuple[Plan, str, str]]:
+    """`plan()`, with the stack's name and the id of the store that it is for."""
+    from stackconf.shapes.plans import plan_from
+
+    def read(data: Any) -> tuple[Plan, str, str]:
+        given = Given(data)
+        return plan_from(data), given.text("stack"), given.text("store")
+
+    return Call("GET", "/v1/plan", read)
+
+
+def with_facts(plan: Plan, hardware: Hardware) -> Plan:
+    """The plan with the facts behind its fingerprint, where they are these."""
+    from stackconf.hardware.discovery import fingerprint
+
+    return evolve(plan, hardware=hardware) if fingerprint(hardware) == plan.hardware_fingerprint else plan
+
+
 def apply(plan: Plan | None, *, require_healthy: bool, wait: float) -> dict[str, Any]:
     """The body that asks for an apply."""
+    from stackconf.shapes.hardware import hardware_data
     from stackconf.shapes.plans import plan_data
 
-    made = {} if plan is None else {"plan": plan_data(plan)}
+    made: dict[str, Any] = {} if plan is None else {"plan": plan_data(plan)}
+    if plan is not None and plan.hardware is not None:
+        from stackconf.hardware.discovery import static
+
+        made["facts"] = hardware_data(static(plan.hardware))
     return {**made, "require_healthy": require_healthy, "wait": wait}
 
 
@@ -233,7 +405,8 @@ def show(revision: int | str) -> Call[Revision]:
     """`show(revision)`."""
     from stackconf.shapes.history import revision_from
 
-    return Call("GET", f"/v1/revisions/{_segment(revision)}", revision_from)
+    path, query = _at("/v1/revisions", str(revision))
+    return Call("GET", path, revision_from, query)
 
 
 def diff(before: int | str, after: int | str, *, effective: bool) -> Call[Difference]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from stackconf.actor import current_actor
 from stackconf.apply import Report
 from stackconf.client import calls, http
+from stackconf.client.surface import missing
 from stackconf.errors import InvalidConfig, Unreachable
 
 if TYPE_CHECKING:
@@ -16,17 +18,21 @@ if TYPE_CHECKING:
 
     from stackconf.apply import Observer
     from stackconf.client.calls import Call
-    from stackconf.configurations import Listed, OnDropped, Registered
+    from stackconf.comparison import Comparison
+    from stackconf.configurations import Listed, Registered
     from stackconf.conflicts import OnConflict
+    from stackconf.described import DescribedType, ListedProvider, ListedType
     from stackconf.drift import Drift
+    from stackconf.errors import PluginLoadError
     from stackconf.events import Event
     from stackconf.export.export import Exported
-    from stackconf.given import Source
+    from stackconf.given import OnDropped, Source
     from stackconf.hardware.facts import Hardware
+    from stackconf.hardware.shares import Share
     from stackconf.history import Difference, History, RolledBack
     from stackconf.plan import Plan
     from stackconf.status import StackStatus
-    from stackconf.store.base import Configuration, Revision
+    from stackconf.store.base import Configuration, Pruned, Revision
     from stackconf.store.lastgood import LastGood
     from stackconf.types import Issue, Origin
 
@@ -61,6 +67,11 @@ class Client:
         )
         self.configurations = RemoteConfigurations(self)
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise missing(self, name)
+
     def __enter__(self) -> Self:
         return self
 
@@ -77,18 +88,63 @@ class Client:
         return self.do(calls.hardware())
 
     @property
+    def name(self) -> str:
+        """The stack file's name, without its folder."""
+        return (self.do(calls.about())).stack
+
+    @property
+    def shares(self) -> Mapping[str, Share]:
+        """What of the accelerators each provider that uses them may use, and why, by `api/provider_id`."""
+        return self.do(calls.shares())
+
+    @property
     def revision(self) -> int:
         """The head revision."""
-        return self.do(calls.revision())
+        return (self.do(calls.about())).revision
 
     @property
     def issues(self) -> tuple[Issue, ...]:
         """Everything that is wrong with the stack, or was dropped."""
         return self.do(calls.issues())
 
+    @property
+    def problems(self) -> tuple[PluginLoadError, ...]:
+        """The plugins that could not be loaded there and that no provider of the stack waits for."""
+        return self.do(calls.problems())
+
+    @property
+    def pending(self) -> tuple[str, ...]:
+        """The providers that could not be reached when the head revision was applied. The server tries
+        them again by itself.
+        """
+        return (self.do(calls.about())).pending
+
     def plan(self) -> Plan:
         """What an apply would change now."""
         return self.do(calls.plan())
+
+    def write_plan(self, path: str | os.PathLike[str], *, actor: str | None = None) -> Plan:
+        """Write what an apply would change now to a file here, for `read_plan`, and return it.
+
+        Raises `InvalidConfig`, and writes nothing, when the configuration has errors or the file cannot
+        be written.
+        """
+        from stackconf.planfile import keep_plan
+
+        plan, stack, store = self.do(calls.planned())
+        plan = calls.with_facts(plan, self.hardware)
+        keep_plan(path, plan, stack=stack, store=store, actor=actor or current_actor())
+        return plan
+
+    def read_plan(self, path: str | os.PathLike[str]) -> Plan:
+        """The plan in a file here, for `apply`, which refuses it if anything moved since.
+
+        Raises `InvalidConfig` when it is no such file, was changed, or is another stack's.
+        """
+        from stackconf.planfile import kept_plan
+
+        about = self.do(calls.about())
+        return kept_plan(path, stack=about.stack, store=about.store)
 
     def status(self) -> StackStatus:
         """For each provider what is wanted, what was tried last, and what it runs with."""
@@ -97,6 +153,24 @@ class Client:
     def drift(self) -> Drift:
         """Where what is applied differs from what the files say, and who or what did it."""
         return self.do(calls.drift())
+
+    def compare(self, machines: Mapping[str, Hardware]) -> Comparison:
+        """The effective configuration on several machines side by side, under the assigned
+        configurations. Changes nothing. Raises `InvalidConfig` when there is no machine.
+        """
+        return self.do(calls.compare(machines))
+
+    def providers(self) -> tuple[ListedProvider, ...]:
+        """The stack's providers and their state, in the file's order; then those that it disables."""
+        return self.do(calls.providers())
+
+    def provider_types(self) -> tuple[ListedType, ...]:
+        """The provider types that are installed there, or those of the runtime, by name."""
+        return self.do(calls.provider_types())
+
+    def provider_type(self, name: str) -> DescribedType:
+        """A provider type with its fields and its JSON schema, by its name or that of a provider."""
+        return self.do(calls.provider_type(name))
 
     def applied(self) -> LastGood:
         """What was last applied to each provider, secrets redacted."""
@@ -132,6 +206,10 @@ class Client:
         """Register and assign again what an old revision had, as a new one that says so."""
         return self.do(calls.rollback(revision, expected_revision), actor)
 
+    def prune(self, keep: int) -> Pruned:
+        """Forget all but the newest `keep` revisions and attempts, and nothing that is in use."""
+        return self.do(calls.prune(keep))
+
     def apply(
         self,
         plan: Plan | None = None,
@@ -143,30 +221,21 @@ class Client:
     ) -> Report:
         """Apply the head revision to the running providers, all or nothing.
 
-        The server carries it out to its end, also where this program goes away meanwhile.
+        The server carries it out to its end, also where this program goes away meanwhile: Ctrl-C here
+        takes nothing back, and stops nothing there.
         """
-        events = self.apply_events(plan, require_healthy=require_healthy, actor=actor, wait=wait)
-        report: Report | None = None
-        for event in events:
-            if isinstance(event, Report):
-                report = event
-            elif observer is not None:
-                observer(event)
-        assert report is not None  # noqa: S101 (the stream ends with one, or raises)
-        return report
+        body = calls.apply(plan, require_healthy=require_healthy, wait=wait)
+        return self._report("/v1/apply", body, actor, observer)
+
+    def retry(self, *, actor: str | None = None, observer: Observer | None = None) -> Report:
+        """Apply what is pending, and nothing else. Raises as `apply` does."""
+        return self._report("/v1/retry", {}, actor, observer)
 
     def recover(
         self, *, actor: str | None = None, observer: Observer | None = None, wait: float = 0.0
     ) -> Report:
         """Take the providers of which nobody knows what they run with back to what they had."""
-        report: Report | None = None
-        for event in self._stream("/v1/recover", {"wait": wait}, actor):
-            if isinstance(event, Report):
-                report = event
-            elif observer is not None:
-                observer(event)
-        assert report is not None  # noqa: S101 (the stream ends with one, or raises)
-        return report
+        return self._report("/v1/recover", {"wait": wait}, actor, observer)
 
     def apply_events(
         self,
@@ -178,6 +247,24 @@ class Client:
     ) -> Iterator[Event]:
         """As `apply`, yielding each `Progress` as it happens and the `Report` at the end."""
         return self._stream("/v1/apply", calls.apply(plan, require_healthy=require_healthy, wait=wait), actor)
+
+    def apply_events_async(
+        self,
+        plan: Plan | None = None,
+        *,
+        require_healthy: bool = False,
+        actor: str | None = None,
+        wait: float = 0.0,
+    ) -> AsyncIterator[Event]:
+        """As `apply_events`, for `async for`; the event loop goes on meanwhile."""
+        from stackconf.events import events_async
+
+        def run(observer: Observer) -> Report:
+            return self.apply(
+                plan, require_healthy=require_healthy, actor=actor, observer=observer, wait=wait
+            )
+
+        return events_async(run)
 
     def export(
         self,
@@ -198,10 +285,22 @@ class Client:
             raise InvalidConfig(f"{to} exists; over HTTP the export is a new file")
         exported = self.do(calls.export(applied=applied, class_defaults=class_defaults))
         if to is not None:
-            from stackconf.atomic import write_whole
+            from stackconf.export.target import write_new
 
-            write_whole(to, exported.text.encode())
+            write_new(to, exported.text)
         return exported
+
+    def _report(
+        self, path: str, body: dict[str, Any], actor: str | None, observer: Observer | None
+    ) -> Report:
+        report: Report | None = None
+        for event in self._stream(path, body, actor):
+            if isinstance(event, Report):
+                report = event
+            elif observer is not None:
+                observer(event)
+        assert report is not None  # noqa: S101 (the stream ends with one, or raises)
+        return report
 
     def do(self, call: Call[T], actor: str | None = None) -> T:
         """Send a request, and read its answer."""
@@ -211,9 +310,9 @@ class Client:
             answer = self._http.request(
                 call.method,
                 call.path,
-                params={key: _query(value) for key, value in call.query.items()},
-                json=None if call.body is None else dict(call.body),
-                headers=http.headers(None, actor) if actor else None,
+                params=http.query(call.query),
+                content=http.body(call.body),
+                headers=http.sent(actor, call.body),
                 timeout=http.timeouts(call.seconds),
             )
         except httpx.TransportError as error:
@@ -224,12 +323,12 @@ class Client:
     def _stream(self, path: str, body: dict[str, Any], actor: str | None) -> Iterator[Event]:
         import httpx
 
-        sent = {**(http.headers(None, actor) if actor else {}), "Accept": "text/event-stream"}
+        sent = {**http.sent(actor, body), b"Accept": b"text/event-stream"}
         reader = http.Events()
         over = False
         try:
             with self._http.stream(
-                "POST", path, json=body, headers=sent, timeout=http.timeouts(None)
+                "POST", path, content=http.body(body), headers=sent, timeout=http.timeouts(http.silence(body))
             ) as answer:
                 if answer.is_error:
                     content = answer.read()
@@ -325,10 +424,6 @@ class RemoteConfigurations:
 
 
 _NOTHING: Call[None] = calls.Call("POST", "", lambda _: None)
-
-
-def _query(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _event(told: http.Told) -> Event:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 URL_VARIABLE = "STACKCONF_URL"
 TOKEN_VARIABLE = "STACKCONF_TOKEN"  # noqa: S105 (the name of a variable)
 TOKEN_FILE_VARIABLE = "STACKCONF_TOKEN_FILE"  # noqa: S105
+ACTOR_HEADER = b"Stackconf-Actor"
 _CONNECT_SECONDS = 5.0
+_SILENCE = 60.0
 
 
 def address(url: str | None) -> str:
@@ -56,12 +58,38 @@ def token_of(given: str | None) -> str | None:
         raise InvalidConfig(f"{TOKEN_FILE_VARIABLE}: {file}: {error.strerror or error}") from error
 
 
-def headers(token: str | None, actor: str | None = None) -> dict[str, str]:
+def query(given: Mapping[str, object]) -> dict[str, str]:
+    """The query of a request."""
+    return {
+        key: str(value).lower() if isinstance(value, bool) else str(value).encode("utf-8", "replace").decode()
+        for key, value in given.items()
+    }
+
+
+def body(given: Mapping[str, object] | None) -> bytes | None:
+    """The body of a request: plain JSON. Raises `InvalidConfig` for what that cannot say."""
+    import json
+
+    if given is None:
+        return None
+    try:
+        return json.dumps(given, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidConfig(f"this cannot be sent as JSON: {error}") from error
+
+
+def sent(actor: str | None, given: Mapping[str, object] | None) -> dict[bytes, bytes]:
+    """What one request carries besides: who asks, in UTF-8."""
+    said = "".join(each for each in actor or current_actor() if each.isprintable()).strip()
+    made = {} if given is None else {b"Content-Type": b"application/json"}
+    return {**made, ACTOR_HEADER: said.encode("utf-8", "replace")}
+
+
+def headers(token: str | None) -> dict[str, str]:
     """What every request carries."""
     found = {
         "User-Agent": f"stackconf/{__version__}",
         "Accept": "application/json",
-        "Stackconf-Actor": (actor or current_actor()).encode("ascii", "replace").decode(),
     }
     if token is not None:
         found["Authorization"] = f"Bearer {token}"
@@ -73,6 +101,14 @@ def timeouts(seconds: float | None) -> httpx.Timeout:
     import httpx
 
     return httpx.Timeout(seconds, connect=_CONNECT_SECONDS)
+
+
+def silence(asked: Mapping[str, Any]) -> float:
+    """Seconds without a word after which an apply's server counts as gone. It says that it is alive four
+    times as often, once it has waited for another apply to end.
+    """
+    wait = asked.get("wait", 0.0)
+    return _SILENCE + (wait if isinstance(wait, (int, float)) else 0.0)
 
 
 def unreachable(url: str, error: Exception) -> StackconfError:

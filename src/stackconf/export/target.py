@@ -45,7 +45,10 @@ class Target:
         """Put the text there, in one step; mode and links of a file that exists stay."""
         if self._path is None:
             return
-        mode = self._checked_mode() if self.exists else 0o666 & ~_umask()
+        if not self.exists:
+            write_new(self._path, text)
+            return
+        mode = self._checked_mode()
         data = text.encode(self._encoding)
         if self._encoding != "utf-8":
             data = next(mark for mark, name in _UTF16.items() if name == self._encoding) + data
@@ -61,6 +64,11 @@ class Target:
             )
         self._encoding = _UTF16.get(data[:2], "utf-8")
         return self._path.stat().st_mode & 0o7777
+
+
+def write_new(path: str | os.PathLike[str], text: str) -> None:
+    """Write an export to a file that is not there yet."""
+    write_whole(path, text.encode(), mode=0o666 & ~_umask())
 
 
 def _umask() -> int:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from stackconf.server.tokens import Token
 
+ONLY_LOOKING = frozenset({"/v1/compare"})
+"""What a body is sent to that changes nothing."""
 OPEN_PATHS = frozenset({"/v1/health", "/v1/version"})
 """What needs no token."""
 _DENIED = "/problems/access-denied"
@@ -91,7 +93,7 @@ class Guard:
         if from_elsewhere:
             return plain(403, "Forbidden", from_elsewhere)
         if self._rules.tokens and scope["path"] not in OPEN_PATHS:
-            refused = _without_right(scope["method"], token)
+            refused = _without_right(scope, token)
             if refused is not None:
                 return refused
         return _wrong_body(scope["method"], headers, self._rules.limits)
@@ -120,12 +122,13 @@ def _name_of(host: str) -> str:
     return (host.rpartition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]).lower()
 
 
-def _without_right(method: str, token: Token | None) -> Response | None:
+def _without_right(scope: Scope, token: Token | None) -> Response | None:
     if token is None:
         answer = plain(401, "Unauthorized", "this server wants a bearer token", type=_DENIED)
         answer.headers["WWW-Authenticate"] = 'Bearer realm="stackconf"'
         return answer
-    if not token.may("read" if method in _READING else "write"):
+    looks = scope["method"] in _READING or scope["path"] in ONLY_LOOKING
+    if not token.may("read" if looks else "write"):
         detail = f"the token `{token.name}` may only read"
         return plain(403, "Forbidden", detail, type=_DENIED)
     return None

@@ -10,12 +10,21 @@ from stackconf._version import __version__
 from stackconf.server import openapi, problems
 from stackconf.server.access import Guard, Rules
 from stackconf.server.at_hand import AtHand
-from stackconf.server.routes import applying, configurations, history, looking, service, types, upstream
+from stackconf.server.routes import (
+    applying,
+    configurations,
+    describing,
+    history,
+    looking,
+    service,
+    types,
+    upstream,
+)
 
 if TYPE_CHECKING:
     from stackconf.server.hosted import Hosted
 
-_PARTS = (configurations, applying, looking, history, types, service, upstream)
+_PARTS = (configurations, applying, looking, describing, history, types, service, upstream)
 
 _SHORT_CUTS = {
     "/v1/inspect/configurations": "inspect",

@@ -114,7 +114,7 @@ def has(given: str | None, etag: str) -> bool:
 
 def actor_of(request: Request) -> str:
     """Who asks: what the caller says, and under which token."""
-    said = request.headers.get(ACTOR_HEADER, "")
+    said = request.headers.get(ACTOR_HEADER, "").encode("latin-1", "replace").decode("utf-8", "replace")
     said = "".join(each for each in said if each.isprintable())[:_LONGEST_ACTOR].strip()
     token = getattr(request.state, "token", None)
     if token is None:

@@ -237,10 +237,19 @@ class Origin(Document):
     beat: list[Beaten]
 
 
+class Part(Document):
+    """Why a provider has what it has of the accelerators, and whether that is anything."""
+
+    reason: str
+    some: bool
+
+
 class Explained(Document):
-    """The origins of a provider's values."""
+    """The origins of a provider's values. `share` is null where nothing is shared."""
 
     provider: str
+    provider_type: str
+    share: Part | None
     origins: list[Origin]
 
 
@@ -465,10 +474,115 @@ class Exported(Document):
 
 
 class Issues(Document):
-    """Everything that is wrong with the stack; `plugins` are those that could not be loaded."""
+    """Everything that is wrong with the stack; `problems` are the plugins that could not be loaded."""
 
     issues: list[Issue]
-    plugins: list[str]
+    problems: list[Problem]
+
+
+class Stack(Document):
+    """Which stack this is. `store` is the id of its store; `provider` is there where one was asked for."""
+
+    stack: str
+    store: str
+    revision: int
+    pending: list[str]
+    provider: str | None = None
+
+
+class ListedProvider(Document):
+    """One provider of the stack, and the plugin that serves its type."""
+
+    provider: str
+    provider_type: str
+    state: Literal["valid", "invalid", "not managed", "disabled"]
+    last_apply: str | None
+    plugin: str | None
+
+
+class Providers(Document):
+    """Every provider of the stack."""
+
+    providers: list[ListedProvider]
+
+
+class Unit(Document):
+    """A fraction of a card's memory, or of that of a MIG instance of it."""
+
+    card: int
+    instance: int | None
+    fraction: float
+
+
+class Share(Document):
+    """What of the accelerators one provider may use, and the machine narrowed to that."""
+
+    reason: str
+    units: list[Unit]
+    hardware: dict[str, Any]
+
+
+class Claim(Document):
+    """What one field of a provider takes of a card, and where its value is from."""
+
+    provider: str
+    card: int
+    instance: int | None
+    share: float
+    path: str
+    source: str
+
+
+class Shares(Document):
+    """Who has what of the accelerators."""
+
+    shares: dict[str, Share]
+    claims: list[Claim]
+
+
+class ComparedMachine(Document):
+    """One machine of a comparison, and what is wrong on it alone."""
+
+    name: str
+    hardware: dict[str, Any]
+    issues: list[Issue]
+
+
+class ComparedField(Document):
+    """One field, with its origin on each machine, in their order."""
+
+    path: str
+    differs: bool
+    values: list[Origin | None]
+
+
+class ComparedProvider(Document):
+    """One provider on every machine."""
+
+    provider: str
+    provider_type: str
+    valid: list[bool]
+    fields: list[ComparedField]
+
+
+class Comparison(Document):
+    """The effective configuration on several machines, side by side."""
+
+    stack: str
+    revision: int
+    machines: list[ComparedMachine]
+    providers: list[ComparedProvider]
+    issues: list[Issue]
+
+
+class Pruned(Document):
+    """How much was forgotten; `oldest` is the oldest revision that is kept, but for the `pinned`."""
+
+    oldest: int
+    revisions: int
+    documents: int
+    attempts: int
+    pinned: list[int]
 
 
 class StackFileState(Document):
@@ -528,7 +642,7 @@ class ProviderType(Document):
     plugin: str
     config_class: str
     api_dependencies: list[str]
-    accelerators: bool | Literal["little"]
+    accelerators: bool | Literal["little", "depends"]
     fields: list[TypeField]
     json_schema: dict[str, Any] | None
     schema_problem: str = ""
@@ -559,6 +673,9 @@ class Registration(Document):
         description="`{api: [{provider_id, config}]}`, or its YAML or JSON as a text",
         json_schema_extra={"anyOf": [_SAYS, {"type": "string", "minLength": 2}]},
     )
+    file: str | None = Field(
+        None, max_length=4096, description="What the text is called in the positions of issues"
+    )
     name: str = Field("default", min_length=1, max_length=200)
     assign: bool = True
     apply: bool = False
@@ -581,8 +698,27 @@ class Apply(Document):
     """What to apply, and how: exactly this plan, or what is planned then."""
 
     plan: StackPlan | Plan | None = None
+    facts: dict[str, Any] | None = Field(
+        None, description="The machine that the plan was made for: a stale one says then what moved"
+    )
     require_healthy: bool = False
     wait: float = Field(0.0, ge=0, le=3600, description="Seconds that another apply may still take")
+
+
+class Nothing(Document):
+    """Nothing more needs to be said."""
+
+
+class Prune(Document):
+    """How many revisions and attempts to keep."""
+
+    keep: Number
+
+
+class Compare(Document):
+    """The machines by name, each as a snapshot has it."""
+
+    machines: dict[str, dict[str, Any]]
 
 
 class Recover(Document):

@@ -64,6 +64,15 @@ OPERATIONS: Mapping[str, Operation] = {
     "POST /v1/recover": Operation(
         documents.Report, documents.Recover, also={202: documents.Begun}, streams=True, changes=True
     ),
+    "POST /v1/retry": Operation(
+        documents.Report, documents.Nothing, also={202: documents.Begun}, streams=True, changes=True
+    ),
+    "GET /v1/stack": Operation(documents.Stack),
+    "GET /v1/inspect/providers": Operation(documents.Providers),
+    "GET /v1/inspect/shares": Operation(documents.Shares),
+    "GET /v1/inspect/provider-type": Operation(documents.ProviderType),
+    "POST /v1/compare": Operation(documents.Comparison, documents.Compare, needs_body=True),
+    "POST /v1/history/prune": Operation(documents.Pruned, documents.Prune, needs_body=True),
     "GET /v1/apply/events": Operation(None, streams=True),
     "GET /v1/status": Operation(documents.Status),
     "GET /v1/issues": Operation(documents.Issues),

@@ -5,15 +5,16 @@ A machine is written as in a snapshot (`Hardware.save`), and says its own versio
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from stackconf.errors import InvalidConfig
-from stackconf.shapes.reading import Given, Misshapen, number, whole
+from stackconf.shapes.reading import Given, Misshapen, number, tuple_of, whole
 
 if TYPE_CHECKING:
     from stackconf.hardware.facts import Hardware
     from stackconf.hardware.shares import Share, Unit
+    from stackconf.resolve.claims import Claim
 
 
 def hardware_data(hardware: Hardware) -> dict[str, Any]:
@@ -67,6 +68,39 @@ def shares_from(data: object) -> dict[str, Share]:
     """What `shares_data` wrote."""
     given = Given(data)
     return {str(key): given.one(str(key), share_from) for key in given.data}
+
+
+def claims_data(claims: Iterable[Claim]) -> list[dict[str, Any]]:
+    """What fields of the providers take of the accelerators."""
+    return [
+        {
+            "provider": each.provider,
+            "card": each.unit[0],
+            "instance": each.unit[1],
+            "share": each.share,
+            "path": each.path,
+            "source": each.source,
+        }
+        for each in claims
+    ]
+
+
+def claims_from(data: object) -> tuple[Claim, ...]:
+    """What `claims_data` wrote."""
+    return tuple_of(_claim_from)(data)
+
+
+def _claim_from(data: object) -> Claim:
+    from stackconf.resolve.claims import Claim
+
+    given = Given(data)
+    return Claim(
+        given.text("provider"),
+        (given.whole("card"), given.maybe("instance", whole)),
+        given.one("share", number),
+        given.text("path"),
+        given.text("source"),
+    )
 
 
 def _unit_from(data: object) -> tuple[Unit, float]:

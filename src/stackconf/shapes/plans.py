@@ -1,4 +1,4 @@
-"""Plans. The hardware behind the fingerprint is not sent: an apply has the machine's own."""
+"""Plans. The hardware behind the fingerprint is not in them: an apply may be sent its facts besides."""
 
 from __future__ import annotations
 

@@ -173,15 +173,19 @@ class Document:
 
 def read(path: str | os.PathLike[str]) -> Document:
     """Parse the file at `path`. Raises `InvalidConfig` with every reason why it cannot be loaded."""
+    return parse(read_bytes(path), name=os.fspath(path))
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """The bytes of the file at `path`, at most one more than a file may have. Raises `InvalidConfig`."""
     name = os.fspath(path)
     try:
         # One byte more than allowed tells a file that is too large from one that just fits.
         with Path(path).open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+            return file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         message, hint = _cannot_read(name, error)
         _refuse(Issue(message, hint=hint, code="unreadable-file"))
-    return parse(data, name=name)
 
 
 def parse(text: bytes | str, *, name: str) -> Document:

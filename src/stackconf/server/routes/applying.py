@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from attrs import evolve
 from fastapi import APIRouter, Request, Response
 from starlette.responses import StreamingResponse
 
@@ -12,10 +13,11 @@ from stackconf.apply import Progress
 from stackconf.errors import StackconfError, UnknownName
 from stackconf.server.answers import told
 from stackconf.server.asked import actor_of, expected_revision, read_as
-from stackconf.server.documents import Apply, Recover
+from stackconf.server.documents import Apply, Nothing, Recover
 from stackconf.server.hosted import hosted_of
 from stackconf.server.threads import ended, in_thread, more
 from stackconf.shapes.errors import error_data
+from stackconf.shapes.hardware import hardware_from
 from stackconf.shapes.plans import plan_data, plan_from
 from stackconf.shapes.reports import event_data, report_data
 from stackconf.shapes.status import status_data
@@ -40,7 +42,7 @@ async def plan(request: Request) -> Response:
     def work() -> Response:
         with hosted_of(request).stack() as stack:
             made = stack.plan()
-            about = {"stack": stack.name, "store": stack.store.identity() if made.base_revision else None}
+            about = {"stack": stack.name, "store": stack.store.identity()}
         return told(request, {**about, **plan_data(made)}, made.base_revision)
 
     return await in_thread(work)
@@ -52,6 +54,8 @@ async def apply(request: Request) -> Response:
     asked = await read_as(request, Apply)
     hosted, actor, expected = hosted_of(request), actor_of(request), expected_revision(request)
     made = None if asked.plan is None else plan_from(asked.plan.model_dump())
+    if made is not None and asked.facts is not None:
+        made = evolve(made, hardware=hardware_from(asked.facts))
 
     def begin() -> Running:
         if expected is not None:
@@ -67,6 +71,15 @@ async def recover(request: Request) -> Response:
     asked = await read_as(request, Recover)
     hosted, actor = hosted_of(request), actor_of(request)
     running = await in_thread(lambda: hosted.recover(actor=actor, wait=asked.wait))
+    return await _outcome(request, running)
+
+
+@router.post("/v1/retry")
+async def retry(request: Request) -> Response:
+    """Try again what could not be reached, and nothing else."""
+    await read_as(request, Nothing)
+    hosted, actor = hosted_of(request), actor_of(request)
+    running = await in_thread(lambda: hosted.retry(actor=actor))
     return await _outcome(request, running)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter, Request, Response
 
 from stackconf.errors import InvalidConfig
+from stackconf.given import Text
 from stackconf.server.answers import answer, told
 from stackconf.server.asked import actor_of, checked, expecting, from_query, read_as
 from stackconf.server.body import read_json
@@ -60,7 +61,7 @@ async def register(request: Request) -> Response:
     def work() -> tuple[Registered, bool]:
         with hosted.stack() as stack:
             made = stack.configurations.register(
-                _source(asked.config),
+                _source(asked.config, asked.file),
                 asked.name,
                 assign=asked.assign,
                 on_dropped=asked.on_dropped,
@@ -91,7 +92,7 @@ async def get(request: Request, name: str) -> Response:
 
     def work() -> Response:
         with hosted_of(request).stack() as stack:
-            found = shown_configuration(stack.configurations.get(name))
+            found = shown_configuration(stack.configurations.get(_named(request, name)))
             return told(request, configuration_data(found), stack.revision)
 
     return await in_thread(work)
@@ -120,6 +121,7 @@ async def _change(
 ) -> Response:
     asked = await read_as(request, Expecting)
     expected = expecting(request, asked.expected_revision)
+    name = _named(request, name)
 
     def work() -> Response:
         with hosted_of(request).stack() as stack:
@@ -133,6 +135,11 @@ async def _change(
         return told(request, {"name": name, "result": word, "revision": revision, "plan": plan}, revision)
 
     return await in_thread(work)
+
+
+def _named(request: Request, name: str) -> str:
+    """The name in the path, or that of the query: a path says neither `a/b` nor `..`."""
+    return request.query_params.get("name", name)
 
 
 async def _registration(request: Request) -> Registration:
@@ -155,6 +162,8 @@ def _text(body: bytes) -> str:
         raise InvalidConfig(f"the body is not UTF-8: byte {error.start}") from error
 
 
-def _source(config: dict[str, Any] | str) -> Source:
-    """A text is never the name of a file here."""
-    return config.encode() if isinstance(config, str) else config
+def _source(config: dict[str, Any] | str, file: str | None) -> Source:
+    """A text is never the name of a file here; `file` is only what the text is called."""
+    if isinstance(config, dict):
+        return config
+    return config.encode() if file is None else Text(config.encode(), file)

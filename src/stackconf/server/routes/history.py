@@ -8,10 +8,16 @@ from fastapi import APIRouter, Query, Request, Response
 
 from stackconf.server.answers import told
 from stackconf.server.asked import actor_of, expecting, read_as
-from stackconf.server.documents import Rollback
+from stackconf.server.documents import Prune, Rollback
 from stackconf.server.hosted import hosted_of
 from stackconf.server.threads import in_thread
-from stackconf.shapes.history import difference_data, history_data, revision_data, rolled_back_data
+from stackconf.shapes.history import (
+    difference_data,
+    history_data,
+    pruned_data,
+    revision_data,
+    rolled_back_data,
+)
 from stackconf.shapes.plans import plan_data
 
 router = APIRouter(tags=["history"])
@@ -28,13 +34,28 @@ async def read(request: Request, limit: Annotated[int | None, Query(ge=1, le=1_0
     return await in_thread(work)
 
 
-@router.get("/v1/revisions/{revision}")
-async def show(request: Request, revision: str) -> Response:
-    """A revision with what was registered and assigned at it: a number, `head`, or `head-1`."""
+@router.post("/v1/history/prune")
+async def prune(request: Request) -> Response:
+    """Forget all but the newest `keep` revisions and attempts, and nothing that is in use."""
+    asked = await read_as(request, Prune)
 
     def work() -> Response:
         with hosted_of(request).stack() as stack:
-            return told(request, revision_data(stack.show(revision)), stack.revision)
+            return told(request, pruned_data(stack.prune(asked.keep)), stack.revision)
+
+    return await in_thread(work)
+
+
+@router.get("/v1/revisions/{revision}")
+async def show(request: Request, revision: str, name: str | None = None) -> Response:
+    """A revision with what was registered and assigned at it: a number, `head`, or `head-1`. `name` in
+    the query says it where a path cannot.
+    """
+    named = revision if name is None else name
+
+    def work() -> Response:
+        with hosted_of(request).stack() as stack:
+            return told(request, revision_data(stack.show(named)), stack.revision)
 
     return await in_thread(work)
 

@@ -7,32 +7,23 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter, Request, Response
 
 from stackconf.resolve.render import SHOWN
-from stackconf.server.answers import answer, told
+from stackconf.server.answers import answer
 from stackconf.server.hosted import hosted_of
+from stackconf.server.routes.describing import said
 from stackconf.server.threads import in_thread
 from stackconf.shapes.applied import applied_data
 from stackconf.shapes.drift import drift_data
+from stackconf.shapes.errors import error_data
 from stackconf.shapes.exports import export_data
 from stackconf.shapes.hardware import hardware_data
 from stackconf.shapes.issues import issues_data
 from stackconf.shapes.origins import origin_data
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from stackconf.stack import Stack
 
 
 router = APIRouter(tags=["look"])
-
-
-async def _said(request: Request, make: Callable[[Stack], object]) -> Response:
-    def work() -> Response:
-        with hosted_of(request).stack() as stack:
-            revision = stack.revision
-            return told(request, make(stack), revision)
-
-    return await in_thread(work)
 
 
 @router.get("/v1/inspect/effective")
@@ -47,42 +38,54 @@ async def effective(request: Request) -> Response:
 @router.get("/v1/inspect/hardware")
 async def hardware(request: Request) -> Response:
     """What is known about the machine that hosts the stack."""
-    return await _said(request, lambda stack: hardware_data(stack.hardware))
+    return await said(request, lambda stack: hardware_data(stack.hardware))
 
 
 @router.get("/v1/issues")
 async def issues(request: Request) -> Response:
     """Everything that is wrong with the stack, or was dropped."""
-    return await _said(
+    return await said(
         request,
         lambda stack: {
             "issues": issues_data(stack.issues),
-            "plugins": [str(each) for each in stack.problems],
+            "problems": [error_data(each) for each in stack.problems],
         },
     )
 
 
 @router.get("/v1/explain/{provider:path}")
-async def explain(request: Request, provider: str, field: str | None = None) -> Response:
-    """Where each value of a provider is from, or those at and below one field."""
+async def explain(
+    request: Request, provider: str, field: str | None = None, name: str | None = None
+) -> Response:
+    """Where each value of a provider is from, or those at and below one field. `name` in the query says
+    the provider where a path cannot.
+    """
+    named = provider if name is None else name
 
     def origins(stack: Stack) -> object:
-        key = stack.key_of(provider)
-        return {"provider": key, "origins": [origin_data(each) for each in stack.explain(key, field)]}
+        key = stack.key_of(named)
+        found = stack.explain(key, field)
+        share = stack.resolution.shares.get(key)
+        return {
+            "provider": key,
+            "provider_type": stack.resolution.providers[key].provider.provider_type,
+            "share": None if share is None else {"reason": share.reason, "some": bool(share.units)},
+            "origins": [origin_data(each) for each in found],
+        }
 
-    return await _said(request, origins)
+    return await said(request, origins)
 
 
 @router.get("/v1/drift")
 async def drift(request: Request) -> Response:
     """Where what is applied differs from what the files say, and who or what did it."""
-    return await _said(request, lambda stack: drift_data(stack.drift()))
+    return await said(request, lambda stack: drift_data(stack.drift()))
 
 
 @router.get("/v1/applied")
 async def applied(request: Request) -> Response:
     """What was last applied to each provider."""
-    return await _said(request, lambda stack: applied_data(stack.applied()))
+    return await said(request, lambda stack: applied_data(stack.applied()))
 
 
 @router.get("/v1/export")
@@ -92,6 +95,6 @@ async def export(
     class_defaults: bool = False,  # noqa: FBT001, FBT002
 ) -> Response:
     """The configuration as a stack file."""
-    return await _said(
+    return await said(
         request, lambda stack: export_data(stack.export(applied=applied, class_defaults=class_defaults))
     )

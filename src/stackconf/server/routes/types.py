@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from stackconf.described import described, listed_types
+from stackconf.described import described
 from stackconf.server.answers import told
 from stackconf.server.hosted import hosted_of
 from stackconf.server.threads import in_thread
@@ -19,7 +19,7 @@ async def types(request: Request) -> Response:
 
     def work() -> Response:
         with hosted_of(request).stack() as stack:
-            found = [listed_type_data(each) for each in listed_types(stack.manager.registry)]
+            found = [listed_type_data(each) for each in stack.provider_types()]
             return told(request, {"types": found}, stack.revision)
 
     return await in_thread(work)
@@ -35,5 +35,18 @@ async def show(request: Request, api: str, provider_type: str) -> Response:
         with hosted_of(request).stack() as stack:
             found = described(stack.manager.registry, f"{api}/{provider_type}")
             return told(request, type_data(found), stack.revision)
+
+    return await in_thread(work)
+
+
+@router.get("/v1/inspect/provider-type")
+async def meant(request: Request, name: str) -> Response:
+    """The provider type that a person means: by its name, with or without its api, or that of a provider
+    of the stack.
+    """
+
+    def work() -> Response:
+        with hosted_of(request).stack() as stack:
+            return told(request, type_data(stack.provider_type(name)), stack.revision)
 
     return await in_thread(work)
