@@ -10,12 +10,14 @@ from stackconf._version import __version__
 from stackconf.server import openapi, problems
 from stackconf.server.access import Guard, Rules
 from stackconf.server.at_hand import AtHand
+from stackconf.server.measured import Measured, Metrics
 from stackconf.server.routes import (
     applying,
     configurations,
     describing,
     history,
     looking,
+    metrics,
     service,
     types,
     upstream,
@@ -24,7 +26,7 @@ from stackconf.server.routes import (
 if TYPE_CHECKING:
     from stackconf.server.hosted import Hosted
 
-_PARTS = (configurations, applying, looking, describing, history, types, service, upstream)
+_PARTS = (configurations, applying, looking, describing, history, types, service, metrics, upstream)
 
 _SHORT_CUTS = {
     "/v1/inspect/configurations": "inspect",
@@ -44,10 +46,18 @@ def create_app(hosted: Hosted, rules: Rules | None = None) -> FastAPI:
         redoc_url=None,
     )
     app.state.stackconf = hosted
+    app.state.metrics = measured = Metrics(hosted)
     for part in _PARTS:
         app.include_router(part.router)
     problems.install(app, [route for part in _PARTS for route in part.router.routes])
     openapi.install(app)
     app.add_middleware(AtHand, hosted=hosted, paths=_SHORT_CUTS)
     app.add_middleware(Guard, rules=rules or Rules())
+    app.add_middleware(Measured, requests=measured.requests, plain=_plain())
     return app
+
+
+def _plain() -> frozenset[str]:
+    """The paths of routes that have no parameters."""
+    paths: list[str] = [getattr(route, "path", "{") for part in _PARTS for route in part.router.routes]
+    return frozenset(path for path in paths if "{" not in path) | {"/openapi.json"}

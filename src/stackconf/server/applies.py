@@ -8,15 +8,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from threading import Condition, Event, Thread
+from time import perf_counter
 from typing import TYPE_CHECKING, TypeAlias
 
 from stackconf.apply import Progress, Report, StopApply
 from stackconf.errors import ApplyBusy, ApplyError
+from stackconf.server.tally import Tally
 
 if TYPE_CHECKING:
     from stackconf.apply import Observer
 
 _log = logging.getLogger(__name__)
+
+_BOUNDS = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 
 Run: TypeAlias = Callable[["Observer"], Report]
 Watcher: TypeAlias = Callable[[], None]
@@ -25,7 +29,7 @@ Watcher: TypeAlias = Callable[[], None]
 class Running:
     """One apply: what happened so far, and how it ended."""
 
-    def __init__(self, number: int, actor: str) -> None:
+    def __init__(self, number: int, actor: str, tally: Tally | None = None) -> None:
         self.number = number
         self.actor = actor
         self.events: list[Progress | Report] = []
@@ -34,6 +38,7 @@ class Running:
         self._over = False
         self._stop = Event()
         self._watchers: list[Watcher] = []
+        self._tally = tally
 
     @property
     def over(self) -> bool:
@@ -54,6 +59,14 @@ class Running:
         assert isinstance(last, Report)  # noqa: S101 (an apply without an error ends with one)
         return last
 
+    @property
+    def outcome(self) -> str:
+        """How it went, when it is over, in a word: the state of its report, or `refused` where it raised
+        before it touched anything.
+        """
+        last = self.events[-1] if self.events else None
+        return last.state if isinstance(last, Report) else "refused"
+
     def watch(self, watcher: Watcher) -> Callable[[], None]:
         """Have `watcher` called, in the apply's thread, whenever there is more, until what is returned is."""
         with self._changed:
@@ -71,6 +84,7 @@ class Running:
 
     def run(self, run: Run) -> None:
         """Carry it out in the calling thread, whatever comes of it."""
+        began = perf_counter()
         try:
             self._tell(run(self._observe))
         except ApplyError as error:
@@ -79,6 +93,8 @@ class Running:
                 self._tell(error.report)
         except BaseException as error:  # noqa: BLE001 (raised again by who asks for the report)
             self.error = error
+        if self._tally is not None:
+            self._tally.add((self.outcome,), perf_counter() - began)
         self._end()
 
     def _observe(self, progress: Progress) -> None:
@@ -111,6 +127,8 @@ class Applies:
         self._closed = False
         self.current: Running | None = None
         """The one that runs, or the last one."""
+        self.tally = Tally(_BOUNDS)
+        """Those that are over, by outcome."""
 
     @property
     def closed(self) -> bool:
@@ -136,7 +154,7 @@ class Applies:
                 by = f" by {current.actor}" if current is not None and current.actor else ""
                 raise ApplyBusy(f"another apply of this stack is running{by}; wait for it to end")
             self._count += 1
-            self.current = running = Running(self._count, actor)
+            self.current = running = Running(self._count, actor, self.tally)
         # Not a daemon: a process that ends waits for it, rather than leaving its providers half way.
         Thread(target=self._work, args=(running, run), name="stackconf-apply").start()
         return running
