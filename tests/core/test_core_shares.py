@@ -112,7 +112,7 @@ def test_providers_of_one_machine_derive_from_their_own_share(tmp_path):
 def test_one_that_needs_little_leaves_the_cards_to_the_other(tmp_path):
     stack, plugin = stack_of(tmp_path, simulate("l40s:2"), a=("engine", {}), s=("small", {"memory": 0.01}))
     assert value_of(stack, "s").memory == 0.01
-    assert [each.share for each in plugin.seen["a"].accelerators] == [1.0, 0.9]
+    assert [each.share for each in plugin.seen["a"].accelerators] == [1.0, 0.95]
     assert [(each.index, each.share) for each in plugin.seen["s"].accelerators] == [(1, 0.05)]
     assert stack.shares["inference/s"].units == {(1, None): 0.05}
 

@@ -347,7 +347,16 @@ def test_files_of_old_boots_go_and_those_of_other_machines_stay(kept):
 
 
 @pytest.mark.parametrize(
-    "entry", [None, 3, {}, {"at": "x"}, {"at": 1e300, "deadline": 3}, {"at": -1, "deadline": 3}]
+    "entry",
+    [
+        None,
+        3,
+        {},
+        {"at": "x"},
+        {"at": 1e300, "deadline": 3},
+        {"at": -1e9, "deadline": 3},
+        {"at": 10**400, "deadline": 3},
+    ],
 )
 def test_a_hang_that_makes_no_sense_is_none(kept, entry):
     kept.hung(NVIDIA, None, 3.0, None)

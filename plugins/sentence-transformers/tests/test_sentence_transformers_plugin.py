@@ -488,8 +488,31 @@ def test_beside_an_engine_it_takes_a_corner_of_one_card():
         assert stack.issues == ()
         assert (embed.device, embed.batch_size) == ("cuda", 128)
         assert embed.device_memory_bytes < 0.05 * simulate("l4").accelerators[0].memory_bytes
-        assert configs["inference/engine"].gpu_memory_utilization == pytest.approx(0.81)
+        assert configs["inference/engine"].gpu_memory_utilization == pytest.approx(0.855)
         assert stack.shares["inference/embed"].units == {(1, None): 0.05}
+
+
+def test_beside_vllm_on_one_small_card_both_have_room():
+    vllm = pytest.importorskip("stackconf_vllm.plugin")
+    server = {
+        "model": "meta-llama/Llama-3.1-8B-Instruct",
+        "engine_version": "0.22.1",
+        "config_file": "/etc/vllm.yaml",
+        "restart_command": ["true"],
+    }
+    providers = [
+        {"provider_id": "vllm", "provider_type": "remote::vllm", "config": server},
+        {"provider_id": "embed", "provider_type": TYPE, "config": {"model": BASE}},
+    ]
+    with stack_with([plugin, vllm], {"inference": providers}, hardware=simulate("l4")) as stack:
+        configs = {key: each.config for key, each in stack.resolution.providers.items()}
+        assert stack.issues == ()
+        # 0.92 of the 95 % that the guest leaves, and a context that is of use.
+        assert configs["inference/vllm"].gpu_memory_utilization == pytest.approx(0.874)
+        assert configs["inference/vllm"].max_model_len > 8000
+        assert (configs["inference/embed"].device, configs["inference/embed"].batch_size) == ("cuda", 32)
+        (prompt,) = stack.explain("inference/embed", "prompts.query")
+        assert prompt.reason == "as the card of bge-base-en-v1.5 says"
 
 
 def test_what_is_set_beyond_its_corner_is_summed_up_with_the_others():

@@ -3,7 +3,9 @@
 A unit is a card, or an instance of one that is cut up by MIG. What the operator placed comes first
 and is never changed; the other providers divide the units that no placement names into runs of
 whole ones, neighbours together, or, where there are fewer units than providers, share their memory.
-Providers that need little are guests: each has `LEAST_SHARE` of one unit, and the others the rest.
+Providers that need little are guests: each has `LEAST_SHARE` of one unit, its CUDA context counted in,
+and whoever has the unit otherwise to itself has all the rest: an engine takes no more than its usual
+0.90 or 0.92 of that.
 
 Of the memory of a unit that several share at most `SHARED_LIMIT` is given away. Source: vLLM starts
 only where `free >= gpu_memory_utilization x total` (`gpu_worker.py`, "Free memory on device ... is
@@ -95,7 +97,7 @@ def shared_out(
     inference/c {(0, None): 0.475} 47.5 % of card 0, shared with inference/a: 3 providers on 2 cards
     >>> small = shared_out(box, ["inference/a", "inference/b"], little=["inference/b"])
     >>> dict(small["inference/a"].units), dict(small["inference/b"].units)
-    ({(0, None): 1.0, (1, None): 0.9}, {(1, None): 0.05})
+    ({(0, None): 1.0, (1, None): 0.95}, {(1, None): 0.05})
     """
     return dict(sharing(hardware, wants, placement, little=little).shares)
 
@@ -193,6 +195,7 @@ class _Division:
     faults: list[Fault] = field(factory=list)
     given: dict[str, dict[Unit, float]] = field(factory=dict)
     why: dict[str, str] = field(factory=dict)
+    guests: set[str] = field(factory=set)
 
     # What the operator says
 
@@ -320,6 +323,7 @@ class _Division:
                 continue
             best = min(some, key=lambda unit: (unit not in placed, len(self._of(unit))))
             self.given[key] = {best: LEAST_SHARE}
+            self.guests.add(key)
 
     def divide(self, keys: Sequence[str]) -> None:
         """Give every provider without a placement what no placement takes."""
@@ -343,9 +347,7 @@ class _Division:
         start = 0
         for number, key in enumerate(keys):
             end = start + each + (number < more)
-            self.given[key] = {
-                unit: _floored(self._left(unit)) if self._of(unit) else 1.0 for unit in free[start:end]
-            }
+            self.given[key] = {unit: self._beside_guests(unit) for unit in free[start:end]}
             self.why[key] = why if not self.placement else f"{why}; the others are placed"
             start = end
 
@@ -363,10 +365,10 @@ class _Division:
         for key in waiting:
             self._turn_away(key)
         for unit, there in tenants.items():
-            alone = len(there) == 1 and not self._of(unit)
+            alone = len(there) == 1 and self._of(unit).keys() <= self.guests
             for key in there:
                 self.why[key] = why
-            part = 1.0 if alone else _floored(left[unit] / max(len(there), 1))
+            part = self._beside_guests(unit) if alone else _floored(left[unit] / max(len(there), 1))
             self.given.update({key: {unit: part} for key in there})
 
     # What comes of it
@@ -397,6 +399,10 @@ class _Division:
             hint="give it a part of a card under `stackconf: placement:`, or take it out of the stack",
             level="warning",
         )
+
+    def _beside_guests(self, unit: Unit) -> float:
+        """The rest of a unit on which nobody else is but guests."""
+        return _floored(1 - sum(self._of(unit).values()))
 
     def _left(self, unit: Unit) -> float:
         """What may still be given away of a unit that somebody has something of."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
+from attrs import evolve
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -175,7 +176,10 @@ class SentenceTransformersConfig(BaseModel):
         given = {name: getattr(self, name) for name in SIZES}
         told = size(Asked(model=self.source, own_code=self.trust_remote_code, **given), self.places)
         if self.prompts is None and told.model is not None and told.model.prompts:
-            told = told.with_("prompts", dict(told.model.prompts), f"as the card of {told.model.name} says")
+            why = f"as the card of {told.model.name} says"
+            each = {f"prompts.{name}": why for name in told.model.prompts}
+            told = told.with_("prompts", dict(told.model.prompts), why)
+            told = evolve(told, reasons={**told.reasons, **each})
         self._told = told
         set_already = {"device_memory_bytes"} if self.device_memory_bytes is not None else set()
         self.__dict__.update({name: told.values[name] for name in told.values.keys() - set_already})
