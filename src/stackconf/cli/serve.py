@@ -30,6 +30,13 @@ if TYPE_CHECKING:
 )
 @click.option("--token-file", metavar="FILE", type=click.Path(), help="Who may ask: NAME SCOPE TOKEN a line.")
 @click.option("--allow-host", metavar="NAME", multiple=True, help="A name under which it may be asked.")
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How each line of the log is written.",
+)
 @stack_options
 @pass_settings
 def serve(
@@ -41,6 +48,7 @@ def serve(
     grace: float,
     token_file: str | None,
     allow_host: tuple[str, ...],
+    log_format: str,
 ) -> None:
     """Host a stack: its providers run here, and the Configuration API answers over HTTP.
 
@@ -68,5 +76,5 @@ def serve(
 
     tokens = tokens_of(os.environ, token_file)
     listening = Listening(host, port, grace, tokens, frozenset(map(str.lower, allow_host)))
-    with logged(settings):
+    with logged(settings, log_format):
         serve_stack(opening, listening, apply=not no_apply)

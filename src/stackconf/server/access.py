@@ -8,14 +8,15 @@ every request needs one, but for those that say no more than that the server is 
 from __future__ import annotations
 
 import asyncio
+import re
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from attrs import field, frozen
 from starlette.exceptions import HTTPException
 
+from stackconf.server.asked import YAML_TYPES
 from stackconf.server.problems import plain
 from stackconf.server.tokens import Tokens
 
@@ -27,12 +28,18 @@ if TYPE_CHECKING:
 
 ONLY_LOOKING = frozenset({"/v1/compare"})
 """What a body is sent to that changes nothing."""
-OPEN_PATHS = frozenset({"/v1/health", "/v1/version"})
+OPEN_PATHS = frozenset(
+    f"{prefix}/{name}" for prefix in ("/v1", "/v1alpha/admin") for name in ("health", "version")
+)
 """What needs no token."""
 _DENIED = "/problems/access-denied"
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
+_ONCE = ("host", "authorization", "content-type", "content-encoding", "origin", "if-match", "stackconf-actor")
+"""Headers that two readers could understand differently when they are there twice."""
+_HOST = re.compile(r"(\[[0-9a-f.:]+(?:%[0-9a-z._~%-]+)?\]|[0-9a-z_.-]+)(?::[0-9]*)?", re.IGNORECASE)
+_OWN_SITE = frozenset({"same-origin", "none"})
 _LOCAL_NAMES = frozenset({"localhost", "localhost.localdomain"})
-_BODY_TYPES = frozenset({"application/json", "application/yaml", "application/x-yaml", "text/yaml"})
+_BODY_TYPES = frozenset({"application/json", *YAML_TYPES})
 
 
 @frozen
@@ -59,12 +66,14 @@ def is_loopback(host: str) -> bool:
     >>> is_loopback("127.0.0.1"), is_loopback("[::1]"), is_loopback("localhost"), is_loopback("0.0.0.0")
     (True, True, True, False)
     """
-    if host.lower().rstrip(".") in _LOCAL_NAMES or host.lower().endswith(".localhost"):
+    name = host.lower().rstrip(".")
+    if name in _LOCAL_NAMES or name.endswith(".localhost"):
         return True
     try:
-        return ip_address(host.strip("[]")).is_loopback
+        address = ip_address(host.strip("[]"))
     except ValueError:
         return False
+    return address.is_loopback and getattr(address, "scope_id", None) is None
 
 
 class Guard:
@@ -81,14 +90,22 @@ class Guard:
             return
         headers = _headers(scope)
         token = self._rules.tokens.of(headers.get("authorization", "")) if self._rules.tokens else None
+        scope.setdefault("state", {})["token"] = None if token is None else token.name
         refused = self._refused(scope, headers, token)
         if refused is not None:
             await refused(scope, receive, send)
             return
-        scope.setdefault("state", {})["token"] = None if token is None else token.name
+        if scope["method"] == "HEAD":
+            # As GET; the server that asked for it leaves the body out.
+            scope, send = {**scope, "method": "GET"}, _head_only(send)
         await self._app(scope, _Body(receive, self._rules.limits), send)
 
     def _refused(self, scope: Scope, headers: dict[str, str], token: Token | None) -> Response | None:
+        twice = _twice(scope, headers)
+        if twice:
+            return plain(400, "Bad Request", f"the header {twice} is there twice")
+        if _name_of(headers.get("host", "")) is None:
+            return plain(400, "Bad Request", "the header Host is not the name of a host")
         from_elsewhere = self._from_elsewhere(headers)
         if from_elsewhere:
             return plain(403, "Forbidden", from_elsewhere)
@@ -101,14 +118,14 @@ class Guard:
     def _from_elsewhere(self, headers: dict[str, str]) -> str:
         """Why a request is not from who it should be; "" if it may be."""
         host = headers.get("host", "")
-        name = _name_of(host)
+        name = _name_of(host) or ""
         known = is_loopback(name) or name in self._rules.hosts
         if not known and (self._rules.hosts or not self._rules.tokens):
             return f"this server is not asked as `{name[:80]}`; `serve --allow-host` names more"
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and origin.lower().partition("://")[2] != host.lower():
             return "a page of another origin may not ask this server"
-        if headers.get("sec-fetch-site") == "cross-site":
+        if headers.get("sec-fetch-site", "none").lower() not in _OWN_SITE:
             return "a page of another site may not ask this server"
         return ""
 
@@ -117,9 +134,40 @@ def _headers(scope: Scope) -> dict[str, str]:
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
 
 
-def _name_of(host: str) -> str:
-    """The name in a `Host` header, without the port."""
-    return (host.rpartition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]).lower()
+def _twice(scope: Scope, headers: dict[str, str]) -> str:
+    """A header that is given twice and may not be; "" if there is none."""
+    if len(headers) == len(scope["headers"]):
+        return ""
+    names = [name.decode("latin-1") for name, _ in scope["headers"]]
+    return next((name.title() for name in _ONCE if names.count(name) > 1), "")
+
+
+@lru_cache(256)
+def _name_of(host: str) -> str | None:
+    """The name in a `Host` header, without the port and a last dot; `None` if it cannot be one.
+
+    >>> [_name_of(each) for each in ("LocalHost.:80", "[::1]:80", "", "a@b", "a/b")]
+    ['localhost', '[::1]', '', None, None]
+    """
+    found = _HOST.fullmatch(host)
+    if found is None:
+        return None if host else ""
+    return found[1].lower().rstrip(".")
+
+
+def _head_only(send: Send) -> Send:
+    """`send` for an answer of which only the head goes out, and which ends with it."""
+    over = False
+
+    async def head(message: Message) -> None:
+        nonlocal over
+        if over:
+            return
+        if message["type"] == "http.response.body":
+            over, message = True, {"type": "http.response.body", "body": b""}
+        await send(message)
+
+    return head
 
 
 def _without_right(scope: Scope, token: Token | None) -> Response | None:
@@ -139,6 +187,8 @@ def _wrong_body(method: str, headers: dict[str, str], limits: Limits) -> Respons
     has_body = length != "0" or "transfer-encoding" in headers
     if method in _READING or not has_body:
         return None
+    if headers.get("content-encoding", "identity").strip().lower() != "identity":
+        return plain(415, "Unsupported Media Type", "the body is sent as it is, without a Content-Encoding")
     media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type not in _BODY_TYPES:
         return plain(415, "Unsupported Media Type", "the body is application/json or application/yaml")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from stackconf._version import __version__
 from stackconf.server import openapi, problems
 from stackconf.server.access import Guard, Rules
 from stackconf.server.at_hand import AtHand
 from stackconf.server.measured import Measured, Metrics
+from stackconf.server.queries import known_query
 from stackconf.server.routes import (
     applying,
     configurations,
@@ -44,12 +45,14 @@ def create_app(hosted: Hosted, rules: Rules | None = None) -> FastAPI:
         summary="The configuration of a stack of AI providers: what it is, why, and how to change it.",
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
     )
     app.state.stackconf = hosted
     app.state.metrics = measured = Metrics(hosted)
     for part in _PARTS:
-        app.include_router(part.router)
-    problems.install(app, [route for part in _PARTS for route in part.router.routes])
+        strict = part is not upstream  # upstream's servers pass over what they do not know
+        app.include_router(part.router, dependencies=[Depends(known_query)] if strict else [])
+    problems.install(app, [*app.routes, *(route for part in _PARTS for route in part.router.routes)])
     openapi.install(app)
     app.add_middleware(AtHand, hosted=hosted, paths=_SHORT_CUTS)
     app.add_middleware(Guard, rules=rules or Rules())

@@ -6,9 +6,11 @@ import re
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException
 
 from stackconf.errors import InvalidConfig
 from stackconf.server.body import read_json
+from stackconf.server.threads import in_thread
 from stackconf.suggest import did_you_mean
 from stackconf.types import Issue
 
@@ -19,17 +21,32 @@ if TYPE_CHECKING:
 
 M = TypeVar("M", bound=BaseModel)
 
+YAML_TYPES = ("application/yaml", "application/x-yaml", "text/yaml")
 ACTOR_HEADER = "stackconf-actor"
 _TAG = re.compile(r'(?:W/)?"([0-9]{1,18})(?:-[0-9a-f]*)?"')
 _LONGEST_ACTOR = 100
+_NO_PARENTHESES = str.maketrans("()", "[]")
 _LONGEST_PATH = 200
+_SMALL = 64 * 2**10
 
 
 async def read_as(request: Request, model: type[M]) -> M:
     """The body as one of the documented ones; an empty body says nothing. Raises `InvalidConfig` with
     every issue, also for a key that nobody would read.
     """
-    return checked(read_json(await request.body() or b"{}"), model)
+    if media_type(request) in YAML_TYPES:
+        raise HTTPException(415, "the body is application/json here")
+    return checked(await json_of(await request.body() or b"{}"), model)
+
+
+async def json_of(body: bytes) -> Any:
+    """The value that a body says; a large one keeps nobody else waiting. Raises as `read_json` does."""
+    return await in_thread(lambda: read_json(body)) if len(body) > _SMALL else read_json(body)
+
+
+def media_type(request: Request) -> str:
+    """The type of the body, without parameters."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def from_query(request: Request, model: type[M], **more: object) -> M:
@@ -113,10 +130,23 @@ def has(given: str | None, etag: str) -> bool:
 
 
 def actor_of(request: Request) -> str:
-    """Who asks: what the caller says, and under which token."""
-    said = request.headers.get(ACTOR_HEADER, "").encode("latin-1", "replace").decode("utf-8", "replace")
-    said = "".join(each for each in said if each.isprintable())[:_LONGEST_ACTOR].strip()
+    """Who asks: what the caller says, and under which token.
+
+    What is in parentheses at the end is always the name of a token; nobody can say it themselves.
+    """
+    said = actor_said(request.headers.get(ACTOR_HEADER, ""))
     token = getattr(request.state, "token", None)
     if token is None:
         return said or "http"
     return f"{said} ({token})" if said and said != token else str(token)
+
+
+def actor_said(header: str) -> str:
+    r"""What `Stackconf-Actor` says, on one line, not too long, and without parentheses.
+
+    >>> actor_said("alice (admin)\x1b[31m")
+    'alice [admin][31m'
+    """
+    text = header.encode("latin-1", "replace").decode("utf-8", "replace")
+    said = "".join(each for each in text if each.isprintable())[:_LONGEST_ACTOR].strip()
+    return said.translate(_NO_PARENTHESES)

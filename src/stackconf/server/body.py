@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import isfinite
 from typing import Any, NoReturn
 
 from stackconf.errors import InvalidConfig
@@ -22,7 +23,7 @@ def read_json(body: bytes) -> Any:
     """
     try:
         text = body.decode("utf-8")
-        value = json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
+        value = json.loads(text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)
     except UnicodeDecodeError as error:
         raise InvalidConfig(f"the body is not UTF-8: byte {error.start}") from error
     except json.JSONDecodeError as error:
@@ -39,14 +40,21 @@ def read_json(body: bytes) -> Any:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
         raise InvalidConfig(f"the body is not usable: the key `{_shown(twice)}` is given twice")
     return found
 
 
 def _constant(name: str) -> NoReturn:
     raise InvalidConfig(f"the body is not JSON: {name} is no number there")
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if not isfinite(value):
+        raise InvalidConfig("the body is not usable: a number is too large")
+    return value
 
 
 def _check(value: Any) -> None:

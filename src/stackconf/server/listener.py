@@ -7,12 +7,15 @@ before a running apply has.
 from __future__ import annotations
 
 import signal
+from asyncio import get_running_loop
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import current_thread, main_thread
 from typing import TYPE_CHECKING
 
 import uvicorn
+
+from stackconf.server.connection import Connection
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -32,12 +35,24 @@ class Listener(uvicorn.Server):
             uvicorn.Config(
                 app,
                 log_config=None,
+                http=Connection,
+                ws="none",
+                proxy_headers=False,  # whoever asks could say any address
                 access_log=False,
                 server_header=False,
                 timeout_graceful_shutdown=max(1, round(seconds)),
             )
         )
         self._ending = ending
+
+    async def on_tick(self, counter: int) -> bool:
+        """Called ten times a second; whether to end."""
+        if counter % 10 == 0:
+            now = get_running_loop().time()
+            for each in [*self.server_state.connections]:
+                if isinstance(each, Connection):
+                    each.check(now)
+        return await super().on_tick(counter)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

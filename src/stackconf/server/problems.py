@@ -8,10 +8,10 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
+from starlette.routing import Match
 
 from stackconf.errors import StackconfError
 from stackconf.packing import spelled
-from stackconf.redact import described
 from stackconf.shapes.errors import CONTENT_TYPE, error_data, headers_of
 from stackconf.suggest import did_you_mean
 
@@ -47,10 +47,9 @@ def plain(status: int, title: str, detail: str = "", **more: Any) -> Response:
 
 def _methods(request: Request, routes: Sequence[BaseRoute]) -> list[str]:
     """What the path of a request takes, whichever route serves it."""
-    from starlette.routing import Match
-
     fitting = [each for each in routes if each.matches(request.scope)[0] is not Match.NONE]
-    return sorted({method for route in fitting for method in getattr(route, "methods", None) or ()})
+    found = {method for route in fitting for method in getattr(route, "methods", None) or ()}
+    return sorted(found | {"HEAD"} if "GET" in found else found)
 
 
 def _nothing_there(request: Request, routes: Sequence[BaseRoute]) -> str:
@@ -60,7 +59,9 @@ def _nothing_there(request: Request, routes: Sequence[BaseRoute]) -> str:
 
 
 def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
-    """Have the application answer with problems, whatever goes wrong. `routes` are all that it has."""
+    """Have the application answer with problems. `routes` are all that it has. What is no problem of
+    these goes on to who asked it.
+    """
     from fastapi.exceptions import RequestValidationError
     from starlette.exceptions import HTTPException
 
@@ -88,11 +89,6 @@ def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
         )
         return plain(422, "Unprocessable Content", said)
 
-    async def unexpected(request: Request, error: Exception) -> Response:
-        _log.error("%s %s: %s", request.method, request.url.path, described(error))
-        return plain(500, "Internal Server Error", "this is a defect of stackconf; its log says more")
-
-    app.add_exception_handler(Exception, unexpected)
     app.add_exception_handler(StackconfError, expected)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(RequestValidationError, invalid)

@@ -68,6 +68,7 @@ def serve(opening: Opening, listening: Listening, *, apply: bool = True) -> None
         from stackconf.server.access import Rules, is_loopback
         from stackconf.server.app import create_app
         from stackconf.server.listener import Listener
+        from stackconf.server.requests import Logged
     except ImportError as error:
         raise InvalidConfig("the server needs more packages: pip install 'stackconf[server]'") from error
 
@@ -83,7 +84,7 @@ def serve(opening: Opening, listening: Listening, *, apply: bool = True) -> None
         with _bound(listening) as listener:
             url = evolve(listening, port=listener.getsockname()[1]).url
             app = create_app(hosted, Rules(listening.tokens, listening.hosts))
-            server = Listener(app, ending=ending, seconds=listening.grace + _LAST_ANSWERS)
+            server = Listener(Logged(app), ending=ending, seconds=listening.grace + _LAST_ANSWERS)
             with hosted.hosting(url), _reloading(hosted), _retrying(hosted):
                 if apply:
                     _begin(hosted)

@@ -9,8 +9,16 @@ from fastapi import APIRouter, Request, Response
 from stackconf.errors import InvalidConfig
 from stackconf.given import Text
 from stackconf.server.answers import answer, told
-from stackconf.server.asked import actor_of, checked, expecting, from_query, read_as
-from stackconf.server.body import read_json
+from stackconf.server.asked import (
+    YAML_TYPES,
+    actor_of,
+    checked,
+    expecting,
+    from_query,
+    json_of,
+    media_type,
+    read_as,
+)
 from stackconf.server.documents import Expecting, Registration
 from stackconf.server.hosted import hosted_of
 from stackconf.server.threads import ended, in_thread
@@ -24,9 +32,6 @@ if TYPE_CHECKING:
     from stackconf.configurations import Registered
     from stackconf.given import Source
     from stackconf.stack import Stack
-
-YAML_TYPES = ("application/yaml", "application/x-yaml", "text/yaml")
-
 
 router = APIRouter(tags=["configurations"])
 
@@ -144,12 +149,11 @@ def _named(request: Request, name: str) -> str:
 
 async def _registration(request: Request) -> Registration:
     """What `register` is asked: the documented body, or a configuration alone, as JSON or YAML."""
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     body = await request.body()
-    if media_type in YAML_TYPES:
+    if media_type(request) in YAML_TYPES:
         asked = from_query(request, Registration, config=_text(body))
     else:
-        value = read_json(body)
+        value = await json_of(body)
         alone = isinstance(value, dict) and not isinstance(value.get("config"), (dict, str))
         asked = checked({"config": value} if alone else value, Registration)
     return asked.model_copy(update={"expected_revision": expecting(request, asked.expected_revision)})
