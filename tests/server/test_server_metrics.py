@@ -92,7 +92,7 @@ def test_requests_are_told_by_route_and_not_by_path(server: Server) -> None:
     with server.http() as http:
         etag = http.get("/v1/inspect/configurations").headers["etag"]
         http.get("/v1/inspect/configurations", headers={"If-None-Match": etag})
-        http.get("/v1/inspect/configurations?x=1")
+        http.get("/v1/inspect/configurations", headers={"If-None-Match": '"another"'})
         http.get("/v1/explain/inference/one")
         http.get("/v1/explain/inference/nobody")
         http.get("/v1/providers")

@@ -95,10 +95,14 @@ class Guard:
         if refused is not None:
             await refused(scope, receive, send)
             return
-        if scope["method"] == "HEAD":
-            # As GET; the server that asked for it leaves the body out.
-            scope, send = {**scope, "method": "GET"}, _head_only(send)
-        await self._app(scope, _Body(receive, self._rules.limits), send)
+        body = _Body(receive, self._rules.limits)
+        if scope["method"] != "HEAD":
+            await self._app(scope, body, send)
+            return
+        # As GET; the server that asked for it leaves the body out.
+        inner = {**scope, "method": "GET"}
+        await self._app(inner, body, _head_only(send))
+        scope["route"] = inner.get("route")
 
     def _refused(self, scope: Scope, headers: dict[str, str], token: Token | None) -> Response | None:
         twice = _twice(scope, headers)
