@@ -10,7 +10,16 @@ import pytest
 from core_kit import Owner, one, one_entry, open_stack, overlay
 from pydantic import BaseModel, Field, SecretStr
 
-from stackconf import Applied, ApplyError, InvalidConfig, Sealed, StackconfError, UnknownName, user_field
+from stackconf import (
+    Applied,
+    ApplyError,
+    Conflict,
+    InvalidConfig,
+    Sealed,
+    StackconfError,
+    UnknownName,
+    user_field,
+)
 from stackconf.apply import Report
 from stackconf.conflicts import ABSENT, FieldDiff
 from stackconf.errors import StoreDamaged
@@ -503,3 +512,16 @@ def test_a_pruned_store_is_sound_and_is_recovered_with_what_it_kept(tmp_path):
         store.read(3)
     assert append(store, 6, says(("a", {"n": 9}))).number == 7
     store.close()
+
+
+def test_numbers_that_no_store_can_hold_are_no_revisions(tmp_path):
+    beyond = 10**30
+    with open_stack(tmp_path, one(), Owner(Config)) as stack:
+        stack.configurations.register(overlay({"url": "http://x"}))
+        for call in (lambda: stack.show(beyond), lambda: stack.rollback(-beyond)):
+            with pytest.raises(UnknownName, match="no revision"):
+                call()
+        for on_conflict in ("refuse", "retry"):
+            with pytest.raises(Conflict, match="but the head is 1"):
+                stack.configurations.assign("default", expected_revision=beyond, on_conflict=on_conflict)
+        assert len(stack.history(limit=beyond).revisions) == 1

@@ -142,6 +142,8 @@ rollback went back to, the oldest revision kept, and that nothing but `prune` de
 
 _SCHEMAS = (_SCHEMA_1, _SCHEMA_2)
 SCHEMA_VERSION = len(_SCHEMAS)
+_LARGEST = 2**63 - 1
+"""The largest number that SQLite takes."""
 _FEW = 1000
 """By how much a version may be newer before a damaged header is the likelier reason."""
 
@@ -203,7 +205,8 @@ class SqliteStore:
             number = (0 if db is None else _head(db)) if revision is None else revision
             if number == 0:
                 return NOTHING
-            row = None if db is None else db.execute(_SELECT_REVISION, (number,)).fetchone()
+            known = db is not None and abs(number) <= _LARGEST
+            row = db.execute(_SELECT_REVISION, (number,)).fetchone() if db is not None and known else None
             if db is None or row is None:
                 head = self.head()
                 if 0 < number < (oldest := _oldest(db)):
@@ -307,7 +310,7 @@ class SqliteStore:
                 "SELECT number, at, actor, action, subject, restores,"
                 " CASE WHEN instr(substr(state, 1, 60), '\"lost\":') THEN state END FROM revision"
                 " ORDER BY number DESC LIMIT ?",
-                (-1 if limit is None else limit,),
+                (-1 if limit is None else min(limit, _LARGEST),),
             )
             return [
                 RevisionSummary(
@@ -465,7 +468,7 @@ class SqliteStore:
             rows = db.execute(
                 "SELECT number, revision, begun_at, finished_at, state, actor, report FROM attempt"
                 " ORDER BY number DESC LIMIT ?",
-                (-1 if limit is None else limit,),
+                (-1 if limit is None else min(limit, _LARGEST),),
             )
             return [_attempt(row) for row in rows]
 
