@@ -621,6 +621,7 @@ class Manager:
                 stack=self.stack,
                 opener=self.opener,
             )
+            resolved.issues += self.registry.runtime_issues_of(entry.key)
             return resolved if resolved.owned is not None else self._tolerated(resolved)
 
         def late(entry: ProviderEntry) -> Resolved:

@@ -34,7 +34,8 @@ class Types:
 
     def __init__(self, stack):
         place = stack.document.position(("image_name",))
-        issue = Issue("too short", path="image_name", where=place)
+        of = str(stack.other.get("image_name", "")).strip("x")
+        issue = Issue("too short", path="image_name", where=place, provider=of)
         self.issues = [issue] if "image_name" in stack.other else []
 
     @hookimpl
@@ -137,6 +138,15 @@ def test_its_plugin_is_asked_about_configurations_and_speaks_for_the_file(site):
     with opened(site, text, runtime="toy") as stack:
         assert messages(stack) == ["inference/one: config.url: no colon", ": image_name: too short"]
         assert [issue.where.line for issue in stack.issues] == [7, 8]
+
+
+def test_what_it_says_of_a_provider_makes_that_one_invalid(site):
+    with opened(site, FILE + "image_name: inference/one\n", runtime="toy") as stack:
+        assert messages(stack) == ["inference/one: image_name: too short"]
+        assert not stack.resolution.providers["inference/one"].valid
+    with opened(site, FILE + "image_name: x\n", runtime="toy") as stack:
+        assert messages(stack) == [": image_name: too short"]
+        assert stack.resolution.providers["inference/one"].valid
 
 
 def test_references_are_read_as_the_runtime_reads_them(site):

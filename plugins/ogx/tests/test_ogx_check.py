@@ -7,10 +7,12 @@ version that they are written for. What is said stands in `said_ogx.txt`.
 from __future__ import annotations
 
 import asyncio
+import copy
 import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +97,43 @@ def test_the_command_says_the_same(upstream, tmp_path):
     assert done.returncode == 1
     assert "config.max_results: should be a whole number, not 'many'" in done.stderr
     assert all(line.startswith("run.yaml:") for line in done.stderr.splitlines())
+
+
+VALUES = (None, 7, "x", "${env.OGX_T_NO}", [], [7], {}, {"a": 7}, ["a", {"b": None}])
+
+
+def places(data: Any) -> Iterator[list[Any]]:
+    yield []
+    for key, inner in (
+        data.items() if isinstance(data, dict) else enumerate(data if isinstance(data, list) else [])
+    ):
+        for path in places(inner):
+            yield [key, *path]
+
+
+def test_whatever_stands_anywhere_is_told_in_lines(upstream, tmp_path):
+    """Each place of a right file, with each kind of value in it: nothing raises, and no line is a defect."""
+    whole = yaml.safe_load(STACKS[upstream.name]) | {
+        "stackconf": {
+            "policy": {"tool_runtime/remote::brave-search": {"allow": ["api_key"], "deny": ["timeout"]}}
+        },
+        "external_providers_dir": str(tmp_path),
+    }
+    tried = 0
+    for path in list(places(whole))[1:]:
+        for value in VALUES:
+            data = copy.deepcopy(whole)
+            spot = data
+            for step in path[:-1]:
+                spot = spot[step]
+            spot[path[-1]] = value
+            issues = upstream.issues(tmp_path, yaml.safe_dump(data))
+            assert not [each for each in issues if each.code in {"hook-error", "plugin-load-error"}], (
+                path,
+                value,
+            )
+            tried += 1
+    assert tried > 300
 
 
 # What the environment gives

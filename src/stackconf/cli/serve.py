@@ -72,6 +72,7 @@ def serve(
             registry=registry,
             hardware=look,
             skip_unknown=settings.skip_unknown or None,
+            runtime=settings.runtime,
         )
 
     tokens = tokens_of(os.environ, token_file)

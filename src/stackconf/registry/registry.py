@@ -85,7 +85,8 @@ class _Runtime:
     name: str
     plugin: Plugin
     apis: frozenset[str]
-    issues: tuple[Issue, ...]
+    issues: Mapping[str, tuple[Issue, ...]]
+    """By provider; those of none under an empty text."""
     absent: Mapping[str, str]
 
 
@@ -214,8 +215,12 @@ class Registry:
 
     @property
     def runtime_issues(self) -> tuple[Issue, ...]:
-        """What the runtime finds wrong with the stack file beyond its providers' configs."""
-        return () if self._runtime is None else self._runtime.issues
+        """What the runtime finds wrong with the stack file beyond its providers."""
+        return self.runtime_issues_of("")
+
+    def runtime_issues_of(self, provider: str) -> tuple[Issue, ...]:
+        """What the runtime finds wrong with one provider of the stack file beyond its config."""
+        return () if self._runtime is None else self._runtime.issues.get(provider, ())
 
     def apis(self) -> set[str]:
         """Every api that something installed serves, and those of upstream; those of the runtime
@@ -396,11 +401,14 @@ def _runtime_of(runtime: Plugin, stack: StackFile) -> _Runtime:
         given = implementation.provider_types(stack)
         plugin = plugin_from(runtime.name, given, distribution=runtime.distribution, version=runtime.version)
         served = {kind.api for kind in plugin.provides}
+        issues: dict[str, tuple[Issue, ...]] = {}
+        for issue in getattr(given, "issues", ()):
+            issues[issue.provider] = (*issues.get(issue.provider, ()), issue)
         return _Runtime(
             runtime.name,
             evolve(plugin, alias=getattr(given, "label", "")),
             frozenset(getattr(given, "apis", ())) | served,
-            tuple(getattr(given, "issues", ())),
+            issues,
             dict(getattr(given, "absent", {})),
         )
     except StackconfError:

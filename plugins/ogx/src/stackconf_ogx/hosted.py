@@ -107,7 +107,8 @@ class HostedTypes:
         return self.policies[key].extended(allow, guarded, deny)
 
     def _of_providers(self, classes: Mapping[str, type[BaseModel] | None]) -> Iterable[Issue]:
-        listed = self._file.data.get("apis") or ()
+        apis = self._file.data.get("apis")
+        listed = apis if isinstance(apis, list) else ()
         for entry in self._stack.providers:
             spec = self.specs.get(entry.provider.type_key)
             if spec is None:

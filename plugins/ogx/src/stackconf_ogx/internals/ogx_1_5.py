@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -92,7 +93,8 @@ class Ogx15(Internals):
 
     def replaced(self, data: dict[str, Any]) -> dict[str, Any]:
         """As `parse_and_maybe_upgrade_config` up to the point where the class reads it."""
-        self._configure._migrate_prompts_kv_to_sql(data)  # noqa: SLF001 (the old form is right too)
+        with suppress(AttributeError, TypeError):  # of a file whose `storage` the class will refuse
+            self._configure._migrate_prompts_kv_to_sql(data)  # noqa: SLF001 (the old form is right too)
         data["version"] = 2  # whatever the file says
         try:
             with quietly():
