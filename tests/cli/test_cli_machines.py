@@ -314,3 +314,43 @@ def test_a_machine_can_be_completed(process, here):
         "file,l4",
     ]
     assert completed("stackconf plan --hardware l4:2,mem").splitlines() == ["plain,l4:2,memory="]
+
+
+LISTS = """
+from pydantic import BaseModel
+from stackconf import ProviderType, because, hookimpl
+
+stackconf_api = 1
+
+
+class Config(BaseModel):
+    devices: list[dict[str, str | int]] | None = None
+
+
+provides = (ProviderType("inference", "remote::lists", Config),)
+
+
+@hookimpl
+def default_config(hardware):
+    cards = [{"name": card.name, "memory_bytes": card.memory_bytes} for card in hardware.accelerators]
+    return {"devices": because(cards, f"{len(cards)} x a card")}
+"""
+LISTING = """
+version: 2
+providers:
+  inference:
+  - provider_id: lists
+    provider_type: remote::lists
+"""
+
+
+def test_a_long_list_is_told_by_its_reason_and_programs_have_all_of_it(cli, stack):
+    (stack / "lists.py").write_text(LISTS, encoding="utf-8")
+    (stack / "stack.yaml").write_text(LISTING, encoding="utf-8")
+    args = ("plan", "--plugin", "lists.py", *several("cpu=4", "l4:2", "l40s:8"))
+    assert cli(*args, plugin=False).out.splitlines()[1:3] == [
+        "  field    cpu=4  l4:2          l40s:8",
+        "  devices  []     (2 x a card)  (8 x a card)",
+    ]
+    ((row,),) = (each["fields"] for each in cli(*args, "--json", plugin=False).data["providers"])
+    assert [len(each["value"]) for each in row["values"]] == [0, 2, 8]

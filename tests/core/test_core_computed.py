@@ -65,3 +65,23 @@ def test_a_class_that_does_not_say_why_has_computed_it():
 
     told, _ = fields(Other())
     assert told["threads"] == (3, "class", "computed by the class")
+
+
+def test_the_reason_of_a_mapping_counts_for_what_stands_in_it():
+    class Prompting(Config):
+        prompts: dict[str, str] | None = None
+
+        @model_validator(mode="after")
+        def _prompted(self):
+            self.prompts = self.prompts or {"query": "Ask: "}
+            return self
+
+        @property
+        def stackconf_reasons(self):
+            return {"prompts": "as the model's card says"}
+
+    class Other:
+        provides = (ProviderType("inference", "remote::acme", Prompting),)
+
+    told, _ = fields(Other())
+    assert told["prompts.query"] == ("Ask: ", "class", "as the model's card says")

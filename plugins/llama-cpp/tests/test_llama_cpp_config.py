@@ -57,6 +57,7 @@ def test_upstreams_own_settings_are_accepted():
     ("settings", "message"),
     [
         ({"restart_command": ["x"]}, "set config_file"),
+        ({"model": "/srv/models/a.gguf"}, "a file into model_path"),
         ({"config_file": "llama.env"}, "not an absolute path"),
         ({"model_path": "/srv/model.safetensors"}, r"loads a \.gguf file"),
         ({"model_path": "/srv/it's.gguf"}, "cannot carry everywhere"),
@@ -308,3 +309,19 @@ def test_further_variables_and_no_secret_are_in_the_file():
     assert "sk-1" not in text
     elsewhere = LlamaCppServerConfig(**EIGHT, base_url="https://proxy/llama")
     assert "LLAMA_ARG_PORT" not in file_text(elsewhere)
+
+
+@pytest.mark.parametrize(("machine", "model", "cards"), [("h100-80gb-sxm:4", "8B", 1), ("l40s:2", "8B", 2)])
+def test_only_the_devices_that_hold_some_of_it_are_claimed(machine, model, cards):
+    block = {**HERE, "model": f"Llama-3.1-{model}", "quantization": "Q4_K_M"}
+    with stack_with([plugin], {"inference": [entry(**block)]}, hardware=simulate(machine)) as stack:
+        assert [claim.unit for claim in stack.resolution.claims] == [(card, None) for card in range(cards)]
+
+
+@pytest.mark.parametrize(
+    ("block", "reason"),
+    [({}, "where llama-server listens by itself"), ({"base_url": "http://gpu:8080/v1"}, "as base_url says")],
+)
+def test_an_address_that_nobody_set_has_its_reason(block, reason):
+    with stack_with([plugin], {"inference": [entry(**block)]}, hardware=no_hardware()) as stack:
+        assert stack.explain("inference/llama", "url")[0].reason == reason

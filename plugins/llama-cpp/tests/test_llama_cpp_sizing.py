@@ -448,7 +448,7 @@ def test_cards_that_compute_in_main_memory_have_every_layer():
 
 def test_what_is_unknown_gives_no_sizes_and_says_why():
     nothing = size(Asked("Llama-3.1-8B", "Q4_K_M", BUILD), Machine())
-    assert nothing.unknown == "what there is to compute on is unknown"
+    assert nothing.unknown == "what there is to compute on is unknown; `stackconf hardware` says why"
     assert "ctx_size" not in nothing.values
     assert size(Asked("Llama-3.1-8B", "Q4_K_M"), Machine((), 8)).unknown.endswith("main memory is unknown")
     assert "set model_path or quantization" in size(Asked("Llama-3.1-8B"), with_cards([24])).unknown

@@ -27,6 +27,7 @@ from stackconf_models import (
     find_model,
     known_model,
     known_models,
+    nearest_model,
     parameters,
     read_folder,
     read_gguf,
@@ -531,3 +532,19 @@ def test_the_table_knows_the_names_people_use():
 def test_reading_shapes_imports_nothing_heavy():
     done = fresh_process("import sys, stackconf_models; print(len(sys.modules), 'pydantic' in sys.modules)")
     assert done.stdout.split()[1] == "False"
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("meta-lama/Llama-3.1-8B-Instruct", "meta-llama/Llama-3.1-8B-Instruct"),
+        ("Llama3.1-8B-Instruct", "meta-llama/Llama-3.1-8B-Instruct"),
+        ("qwen/Qwen2.5-7B-Intsruct", "Qwen/Qwen2.5-7B-Instruct"),
+        ("Qwen/Qwen2.5-3B-Instruct", None),  # another size, not a misspelling
+        ("meta-llama/Llama-3-8B-Instruct", None),
+        ("acme/my-own", None),
+        ("x" * 10_000, None),
+    ],
+)
+def test_only_a_misspelling_of_a_well_known_model_is_told(name, meant):
+    assert nearest_model(name) == meant

@@ -300,7 +300,7 @@ def test_on_a_shared_card_the_layers_are_limited_where_they_do_not_all_fit():
     assert config.stackconf_reasons["num_gpu"].startswith("its share of the cards: 39 of 81 layers fit; ")
     small = on(share.hardware)
     assert (small.num_gpu, small.num_ctx) == (None, 4096)
-    assert small.devices == [f"1x{int(46068 * MIB * 0.475)}B shared"]
+    assert small.devices == [f"1x{int(46068 * 0.475)}MiB shared"]
     set_by_hand = on(share.hardware, "llama3.3", num_gpu=10)
     assert set_by_hand.num_gpu == 10
 

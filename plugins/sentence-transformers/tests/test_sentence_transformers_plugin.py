@@ -585,3 +585,16 @@ def test_each_process_has_a_card_of_its_own_while_there_are_enough():
 def test_no_visible_card_leaves_the_processor():
     box = machine(accelerators=[card(visible=False, ordinal=None)])
     assert on(box).device == "cpu"
+
+
+@pytest.mark.parametrize(("processes", "cards"), [(None, 1), (2, 2), (8, 2)])
+def test_only_the_cards_that_it_computes_on_are_claimed(processes, cards):
+    block = {"model": "BAAI/bge-base-en-v1.5", "processes": processes}
+    entry = {"provider_id": "e", "provider_type": "inline::sentence-transformers", "config": block}
+    with stack_with([plugin], {"inference": [entry]}, hardware=simulate("l4:2")) as stack:
+        assert [claim.unit for claim in stack.resolution.claims] == [(card, None) for card in range(cards)]
+
+
+def test_a_misspelt_model_is_told_what_it_was_meant_to_be():
+    found = find_embedding_model("BAI/bge-base-en-v1.5", {"HF_HOME": "/nowhere"})
+    assert found.reason.endswith("did you mean BAAI/bge-base-en-v1.5?")

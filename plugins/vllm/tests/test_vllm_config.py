@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from stackconf import Accelerator, Because, MigInstance, Problem, Provider, simulate
-from stackconf.testing import GIB, machine, no_hardware
+from stackconf.testing import GIB, machine, no_hardware, stack_with
 from stackconf_models import known_model
 from stackconf_vllm import plugin
 from stackconf_vllm.config import InlineVllmConfig, RemoteVllmConfig
@@ -107,8 +107,8 @@ def test_inline_with_a_model_is_sized_like_a_server_on_this_machine():
     [
         ({"url": "gpu:8000"}, "write it like http://localhost:8000/v1"),
         ({"url": "http://me:secret-pw@gpu"}, "use api_token"),
-        ({"model": "../../etc"}, "pattern"),
-        ({"model": "/models/llama"}, "pattern"),
+        ({"model": "../../etc"}, "not a model's name"),
+        ({"model": "/models/llama"}, "a folder into model_path"),
         ({"dtype": "int3"}, "pattern"),
         ({"gpu_memory_utilization": 1.2}, "less than or equal to 1"),
         ({"gpu_memory_utilization": 0}, "greater than 0"),
@@ -208,7 +208,7 @@ def test_sizes_are_what_the_formulas_give(box, model, sizes):
     ) == sizes
     assert issues(config) == []
     derived = {"tensor_parallel_size", "dtype", "gpu_memory_utilization", "max_model_len", "max_num_seqs"}
-    assert config.stackconf_reasons.keys() == derived | {"max_num_batched_tokens"}
+    assert config.stackconf_reasons.keys() == derived | {"max_num_batched_tokens", "url"}
 
 
 def test_the_reason_of_the_context_is_the_sum_that_was_done():
@@ -455,3 +455,21 @@ def test_more_memory_never_gives_a_smaller_context_and_the_heads_are_dealt_out(
         assert small.tensor_parallel_size <= count
         large = sized(memory + more, tensor_parallel_size=small.tensor_parallel_size)
         assert large.max_model_len >= small.max_model_len
+
+
+@pytest.mark.parametrize(
+    ("block", "reason"),
+    [
+        ({"config_file": "/etc/v.yaml"}, "where `vllm serve` listens by itself"),
+        ({"base_url": "http://gpu:8000/v1"}, "as base_url says"),
+    ],
+)
+def test_an_address_that_nobody_set_has_its_reason(block, reason):
+    entry = {"provider_id": "v", "provider_type": "remote::vllm", "config": block}
+    with stack_with([plugin], {"inference": [entry]}, hardware=no_hardware()) as stack:
+        assert stack.explain("inference/v", "url")[0].reason == reason
+
+
+def test_a_misspelt_model_is_told_what_it_was_meant_to_be():
+    config = here(simulate("l4"), model="meta-lama/Llama-3.1-8B-Instruct")
+    assert issues(config)[0][2].endswith("did you mean meta-llama/Llama-3.1-8B-Instruct?")

@@ -31,6 +31,10 @@ def show(settings: Settings, found: Comparison, given: list[Given], *, every: bo
     return wrong or any(issue.level == "error" for machine in found.machines for issue in machine.issues)
 
 
+_WIDE = 40
+"""A list or mapping longer than that, in characters, is told by its reason where that is shorter."""
+
+
 class _Tables:
     def __init__(self, screen: Screen, *, every: bool, verbose: bool) -> None:
         self._screen = screen
@@ -87,7 +91,11 @@ class _Tables:
 def _cell(origin: Origin | None, *, ok: bool) -> str:
     if origin is None:
         return NOTHING if ok else "invalid"
-    return value_text(origin.value)
+    text = value_text(origin.value)
+    told = f"({origin.reason})"
+    # A list of devices is as wide as the screen; its reason says the same in words.
+    spelled = not isinstance(origin.value, str) and len(text) > _WIDE and len(told) < len(text)
+    return told if spelled and origin.reason else text
 
 
 def _verdict(machine: Machine) -> str:

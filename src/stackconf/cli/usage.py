@@ -77,11 +77,11 @@ def _uses(usage: _Usage) -> list[Use]:
     told = []
     for (key, unit), part in {**units, **usage.claimed}.items():
         if (key, unit) in usage.claimed:
-            told.append(Use(unit[0], f"{key} takes {part * 100:.4g} %", part, unit[1]))
+            told.append(Use(unit[0], f"{key} takes {part * 100:.3g} %", part, unit[1]))
         elif key in claimants:
             told.append(Use(unit[0], f"{key} leaves it idle", 0.0, unit[1]))
         else:
-            told.append(Use(unit[0], f"{key} {part * 100:.4g} %", part, unit[1]))
+            told.append(Use(unit[0], f"{key} {part * 100:.3g} %", part, unit[1]))
     return sorted(told, key=lambda use: (use.card, use.instance or 0, use.text))
 
 

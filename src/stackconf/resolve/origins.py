@@ -71,7 +71,7 @@ class Origins:
         reason = winner.reason
         if (winner.value is None) != (value is None):  # the class put it there, or took it away
             usual = COMPUTED if winner.layer == "class" else reason
-            reason = self._reasons.get(dotted(path), usual)
+            reason = self._told(path) or usual
         return Origin(
             dotted(path),
             winner.layer,
@@ -82,6 +82,11 @@ class Origins:
             labels.update,
             tuple(beaten),
         )
+
+    def _told(self, path: Path) -> str:
+        """What the class says of a path, or of what stands above it."""
+        above = (dotted(path[:length]) for length in range(len(path), 0, -1))
+        return next((self._reasons[each] for each in above if each in self._reasons), "")
 
     def _add(self, name: LayerName, values: Data, overlay: TakenOverlay | None = None) -> None:
         below = self._layers[-1].merged if self._layers else {}

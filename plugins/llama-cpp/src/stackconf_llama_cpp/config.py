@@ -129,6 +129,14 @@ def _variables(given: dict[str, Any]) -> dict[str, Any]:
     return given
 
 
+def _model_name(text: str) -> str:
+    if not re.fullmatch(_NAME, text):
+        raise ValueError(
+            "not a name to be served under; write it like llama-3.1-8b, and a file into model_path"
+        )
+    return text
+
+
 Address = Annotated[str, AfterValidator(_address)]
 FilePath = Annotated[str | None, BeforeValidator(empty_as_none), AfterValidator(lambda v: v and _absolute(v))]
 ModelPath = Annotated[str | None, BeforeValidator(empty_as_none), AfterValidator(lambda v: v and _gguf(v))]
@@ -187,9 +195,10 @@ class LlamaCppServerConfig(Strict):
     allowed_models: list[str] | None = Field(None, description="Models that may be registered; unset: all")
     refresh_models: bool = Field(False, description="Whether the running provider refreshes its model list")
 
-    model: Annotated[str | None, BeforeValidator(empty_as_none)] = user_field(
+    model: Annotated[
+        str | None, BeforeValidator(empty_as_none), AfterValidator(lambda text: text and _model_name(text))
+    ] = user_field(
         None,
-        pattern=_NAME,
         max_length=256,
         description="The name the model is served under; without model_path the sizes are those of this one",
     )
@@ -327,7 +336,14 @@ class LlamaCppServerConfig(Strict):
     @property
     def stackconf_reasons(self) -> Mapping[str, str]:
         """Why each derived value is what it is, or why there is none; `plan` and `explain` show it."""
-        return self._told.reasons
+        given = "as base_url says" if self.base_url is not None else "where llama-server listens by itself"
+        return {**self._told.reasons, "url": given}
+
+    @property
+    def stackconf_accelerators(self) -> int | None:
+        """How many of the devices hold some of the model; `None` where that is not known."""
+        placed = self._told.placed
+        return None if placed is None else sum(map(bool, placed.counts))
 
     @property
     def is_here(self) -> bool:

@@ -104,7 +104,7 @@ def _for_model(told: Sizing, shape: ModelShape, asked: Asked, machine: Machine) 
     if loaded.value is None or kept.value is None:
         return _without(told, asked, kept.reason if kept.value is None else loaded.reason)
     if machine.cards is None and asked.n_gpu_layers != 0:
-        return _without(told, asked, "what there is to compute on is unknown")
+        return _without(told, asked, "what there is to compute on is unknown; `stackconf hardware` says why")
     cards = machine.cards or ()
     flash, sure, why = _flash(shape, asked, cards)
     values, reasons = dict(told.values), dict(told.reasons)

@@ -12,7 +12,7 @@ from stackconf_models.find import find_model
 from stackconf_models.fit import Fit, Need, Serving, allowed_tp, choose_tp, fit, tp_problem
 from stackconf_models.folder import read_folder
 from stackconf_models.gguf import read_gguf
-from stackconf_models.known import known_model, known_models
+from stackconf_models.known import known_model, known_models, nearest_model
 from stackconf_models.llama_cpp import LlamaCppFit, llama_cpp_fit
 from stackconf_models.memory import (
     KvCache,
@@ -70,6 +70,7 @@ __all__ = [
     "known_models",
     "kv_cache",
     "llama_cpp_fit",
+    "nearest_model",
     "ollama_context",
     "ollama_prediction",
     "parameters",

@@ -9,7 +9,7 @@ from stackconf import Because, because
 from stackconf_models.cache import cache_folder, cached_model, is_model_name
 from stackconf_models.folder import read_folder
 from stackconf_models.gguf import read_gguf
-from stackconf_models.known import known_model
+from stackconf_models.known import known_model, nearest_model
 from stackconf_models.shape import ModelShape, ModelUnreadable
 
 
@@ -36,10 +36,9 @@ download it, or name a folder or a .gguf file')
     if shape is not None:
         return because(shape, _told(shape))
     where = f"it is not in {cache_folder(environ)}, and no well-known model"
-    return because(
-        None,
-        f"the shape of {model[:200]} is unknown: {where}; download it, or name a folder or a .gguf file",
-    )
+    near = nearest_model(model)
+    advice = f"did you mean {near}?" if near else "download it, or name a folder or a .gguf file"
+    return because(None, f"the shape of {model[:200]} is unknown: {where}; {advice}")
 
 
 def _read(model: str, revision: str, environ: Mapping[str, str] | None) -> ModelShape | None:

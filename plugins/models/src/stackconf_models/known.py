@@ -7,6 +7,9 @@ and compares: a wrong figure does not stay. What was not certain is left out.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+
 from attrs import evolve
 
 from stackconf_models.shape import (
@@ -155,6 +158,10 @@ _MODELS = (
     ),
 )
 
+_LONGEST_NAME = 200
+_ALIKE = 0.9
+"""How alike a misspelling is; a publisher's own fine-tune is less so."""
+
 _BY_NAME = {shape.name.lower(): shape for shape in _MODELS}
 _BY_NAME |= {shape.name.partition("/")[2].lower(): shape for shape in _MODELS}
 _BY_NAME |= {
@@ -175,6 +182,31 @@ def known_model(name: str) -> ModelShape | None:
     True
     """
     return _BY_NAME.get(name.strip().lower())
+
+
+def nearest_model(name: str, candidates: Iterable[str] | None = None) -> str | None:
+    """The well-known model that a misspelt name was surely meant to be.
+
+    Nearly the same letters and exactly the same numbers: another size or version is another model.
+
+    >>> nearest_model("meta-lama/Llama-3.1-8B-Instruct")
+    'meta-llama/Llama-3.1-8B-Instruct'
+    >>> nearest_model("Qwen/Qwen2.5-3B-Instruct") is None
+    True
+    """
+    if len(name) > _LONGEST_NAME:
+        return None
+    from difflib import get_close_matches
+
+    def numbers(text: str) -> list[str]:
+        return re.findall(r"\d+", text)
+
+    alike: dict[str, str] = {}
+    for known in known_models() if candidates is None else candidates:
+        if numbers(known) == numbers(name):
+            alike |= {known.lower(): known, known.rpartition("/")[2].lower(): known}
+    found = get_close_matches(name.strip().lower(), alike, n=1, cutoff=_ALIKE)
+    return alike[found[0]] if found else None
 
 
 def known_models() -> tuple[str, ...]:

@@ -62,7 +62,7 @@ def _units(hardware: Hardware) -> Because[object] | None:
     counts = Counter((each.name, each.memory_bytes, each.share, each.part_of_card) for each in found)
     texts, told = [], []
     for (name, memory, share, part), count in counts.items():
-        amount = "?" if memory is None else f"{memory}B" if memory % MIB else f"{memory // MIB}MiB"
+        amount = "?" if memory is None else f"{memory // MIB}MiB"
         texts.append(f"{count}x{amount}{' shared' * (share < 1)}{' MIG' * part}")
         own = "" if share >= 1 else f", {share:.4g} of each"
         size = "of unknown memory" if memory is None else size_text(memory)

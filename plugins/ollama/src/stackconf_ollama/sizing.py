@@ -189,6 +189,8 @@ def _misfit(
         ideas.append(f"a context of at most {longest} leaves all of it on the cards")
     ideas += _smaller(asked, shape, cards, memory)
     ideas += _more_cards(asked, shape, cards, memory)
+    if any(card.share < 1 for card in cards):
+        ideas.append("more of its cards may hold it, see `stackconf: placement:`")
     advice = "; or ".join(ideas) or f"{'larger cards' if cards else 'more memory'} or a smaller model needed"
     have = (memory or 0) + sum(card.memory_bytes or 0 for card in cards)
     certain = fit.fits is False and (shape.weight_bytes or 0) > have

@@ -7,6 +7,7 @@ stackconf's own. The values depend on the model and on each other, whoever set t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Any
@@ -40,6 +41,14 @@ def _absolute(path: str | None) -> str | None:
     if path is not None and (not PurePosixPath(path).is_absolute() or not path.isprintable()):
         raise ValueError("not an absolute path; write it like /srv/models/bge-base")
     return path
+
+
+def _model_name(text: str | None) -> str | None:
+    if text is not None and not re.fullmatch(_NAME, text):
+        raise ValueError(
+            "not a model's name; write it like BAAI/bge-base-en-v1.5, and a folder into model_path"
+        )
+    return text
 
 
 Text = Annotated[str | None, BeforeValidator(_empty_as_none)]
@@ -90,10 +99,9 @@ class SentenceTransformersConfig(BaseModel):
     trust_remote_code: bool = Field(
         False, description="Whether a model's own code may be run; upstream's setting, from OGX on"
     )
-    model: Text = user_field(
+    model: Annotated[Text, AfterValidator(_model_name)] = user_field(
         None,
         update="reload",
-        pattern=_NAME,
         max_length=256,
         description="The model, by its name on Hugging Face; loaded by apply, and the sizes are for it",
     )
@@ -160,6 +168,12 @@ class SentenceTransformersConfig(BaseModel):
     def stackconf_reasons(self) -> Mapping[str, str]:
         """Why each derived value is what it is, or why there is none; `plan` and `explain` show it."""
         return self._told.reasons
+
+    @property
+    def stackconf_accelerators(self) -> int:
+        """How many cards it computes on: each process on one, while there are enough."""
+        cards = [unit for unit in self.devices or () if unit.device != "cpu"]
+        return 0 if self.device == "cpu" else min(self.processes or 1, len(cards))
 
     @property
     def source(self) -> str | None:

@@ -14,7 +14,15 @@ from typing import Any
 from attrs import evolve, field, frozen
 
 from stackconf import Because, because
-from stackconf_models import FullAttention, ModelShape, ModelUnreadable, NoCache, cached_model, read_folder
+from stackconf_models import (
+    FullAttention,
+    ModelShape,
+    ModelUnreadable,
+    NoCache,
+    cached_model,
+    nearest_model,
+    read_folder,
+)
 from stackconf_models.reading import open_regular, read_json, whole
 from stackconf_models.shape import BYTES_PER_VALUE
 
@@ -74,11 +82,12 @@ def find_embedding_model(
     except ModelUnreadable as error:
         return because(None, str(error))
     if found is None:
-        return because(
-            None,
-            f"the shape of {model[:200]} is unknown: it is not on this machine, and no well-known model; "
-            "download it, or set model_path",
-        )
+        from stackconf_sentence_transformers.known import known_embedding_models
+
+        near = nearest_model(model, known_embedding_models())
+        advice = f"did you mean {near}?" if near else "download it, or set model_path"
+        where = "it is not on this machine, and no well-known model"
+        return because(None, f"the shape of {model[:200]} is unknown: {where}; {advice}")
     length = "" if found.max_seq_length is None else f", texts of up to {found.max_seq_length} tokens"
     size = f"{found.shape.layers} layers of {found.shape.hidden_size}"
     return because(found, f"{found.name}: {size}{length}, from {found.source}")

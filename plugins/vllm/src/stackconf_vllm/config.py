@@ -124,6 +124,14 @@ def _plain_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
     return arguments
 
 
+def _model_name(text: str) -> str:
+    if not re.fullmatch(_NAME, text):
+        raise ValueError(
+            "not a model's name; write it like meta-llama/Llama-3.1-8B-Instruct, and a folder into model_path"
+        )
+    return text
+
+
 Address = Annotated[str, AfterValidator(_checked_address)]
 Version = Annotated[
     str | None, BeforeValidator(empty_as_none), AfterValidator(lambda text: text and _version(text))
@@ -160,9 +168,10 @@ class EngineSettings(Strict):
     max_tokens: int = user_field(
         4096, update="in_place", ge=1, description="The most tokens that are generated for one request"
     )
-    model: Annotated[str | None, BeforeValidator(empty_as_none)] = user_field(
+    model: Annotated[
+        str | None, BeforeValidator(empty_as_none), AfterValidator(lambda text: text and _model_name(text))
+    ] = user_field(
         None,
-        pattern=_NAME,
         max_length=256,
         description="The model served, by its name on Hugging Face; the sizes are computed for it",
     )
@@ -329,6 +338,12 @@ class RemoteVllmConfig(EngineSettings):
             self.__dict__.update(visible_devices=None)
         _plain_arguments(self.engine_args)
         return self
+
+    @property
+    def stackconf_reasons(self) -> Mapping[str, str]:
+        """Also of the address."""
+        given = "as base_url says" if self.base_url is not None else "where `vllm serve` listens by itself"
+        return {**super().stackconf_reasons, "url": given}
 
     @property
     def is_here(self) -> bool:

@@ -106,7 +106,7 @@ def size(asked: Asked, cards: Sequence[Device] | None) -> Sizing:
     """
     told = Sizing()
     if cards is None:
-        return evolve(told, unknown="what there is to compute on is unknown")
+        return evolve(told, unknown="what there is to compute on is unknown; `stackconf hardware` says why")
     if not cards:
         return evolve(told, unknown="there is no accelerator, and vLLM's CPU build sizes itself")
     # All of them with the least share, or fewer with more of each: it knows one fraction only.
