@@ -29,7 +29,7 @@ from stackconf.plan import (
 )
 from stackconf.registry.registry import Missing, Owned
 from stackconf.resolve.blame import PLUGIN_DEFECT, dropped_issues, in_order
-from stackconf.resolve.references import references_in
+from stackconf.resolve.references import file_of, references_in
 from stackconf.resolve.resolve import Overlay, Resolved, resolve_provider
 from stackconf.store.lastgood import lost_since, refuse_lost
 from stackconf.suggest import did_you_mean
@@ -405,6 +405,12 @@ class Manager:
         if self._referring is None:
             self._referring = {key for key, listed in overlays.items() if _refer(listed)}
         return self._referring
+
+    def files_referred(self, overlays: Overlays) -> list[str]:
+        """The files to which overlays refer. What is in them may be something else at any time."""
+        referring = [each for listed in overlays.values() for each in listed if _refer((each,))]
+        found = (file_of(reference) for each in referring for _, reference in references_in(each.values))
+        return list(dict.fromkeys(file for file in found if file is not None))
 
     def resolve_files(self) -> Resolution:
         """What the file, the hardware and the classes alone say, without remembering it."""

@@ -74,10 +74,8 @@ class Stack:
         self.secrets = Vault(store, self._keyring)
         self.configurations = Configurations(manager, store, self.secrets)
         manager.opener = self.secrets.open
-        store.guard = self.secrets
         self._environ: Mapping[str, str] = os.environ
-        keep = manager.stack.settings.get("keep_revisions")
-        store.keep = keep if isinstance(keep, int) else None
+        self.bind()
 
     @classmethod
     def open(
@@ -130,6 +128,12 @@ class Stack:
         other = Stack(self.manager.beside(), self.store)
         other._environ = self._environ
         return other
+
+    def bind(self) -> None:
+        """Have the store do as this stack's file says: which key opens its secrets, how much it keeps."""
+        keep = self.manager.stack.settings.get("keep_revisions")
+        self.store.guard = self.secrets
+        self.store.keep = keep if isinstance(keep, int) else None
 
     @property
     def file(self) -> StackFile:

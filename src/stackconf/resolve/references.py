@@ -145,6 +145,16 @@ def kind_of(reference: str) -> Literal["env", "file", "sealed"]:
     return "env" if match["variable"] else "file" if match["file"] else "sealed"
 
 
+def file_of(reference: str) -> str | None:
+    """The file that a reference refers to, or `None`.
+
+    >>> file_of("${file:/run/secrets/key}"), file_of("${env.X}")
+    ('/run/secrets/key', None)
+    """
+    match = _SECRET_REFERENCE.fullmatch(reference)
+    return match["file"] if match else None
+
+
 def sealed_id(value: object) -> str | None:
     """The id of the sealed secret that a value refers to, or `None`.
 

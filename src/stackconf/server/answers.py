@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
@@ -18,7 +19,8 @@ JSON = "application/json"
 def answer(request: Request, made: Rendered, *, status: int = 200, media_type: str = JSON) -> Response:
     """The body, or 304 without one where `If-None-Match` has its tag."""
     headers = {"ETag": made.etag, "Cache-Control": "no-cache"}
-    if request.method in {"GET", "HEAD"} and is_known(request, made.etag):
+    # What is asked for on a condition is only spared where it would have been given: no 503 is.
+    if status == HTTPStatus.OK and request.method in {"GET", "HEAD"} and is_known(request, made.etag):
         return Response(status_code=304, headers=headers)
     return Response(made.body, status, headers, media_type)
 

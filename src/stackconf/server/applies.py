@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from secrets import token_hex
 from threading import Condition, Event, Thread
 from time import perf_counter
 from typing import TYPE_CHECKING, TypeAlias
@@ -32,6 +33,8 @@ class Running:
     def __init__(self, number: int, actor: str, tally: Tally | None = None) -> None:
         self.number = number
         self.actor = actor
+        self.id = token_hex(4)
+        """What tells it from every other apply, also from those of an earlier process."""
         self.events: list[Progress | Report] = []
         self.error: BaseException | None = None
         self._changed = Condition()

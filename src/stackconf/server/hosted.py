@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from hashlib import blake2b
-from threading import RLock
+from threading import Lock, RLock
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from attrs import evolve, frozen
 
-from stackconf.errors import Conflict, InvalidConfig, StackconfError
+from stackconf.errors import Conflict, InvalidConfig, StackconfError, StalePlan
 from stackconf.hardware.discovery import fingerprint
 from stackconf.packing import spelled
 from stackconf.server.applies import Applies, Running
@@ -28,6 +29,16 @@ if TYPE_CHECKING:
     from stackconf.plan import Plan
     from stackconf.stack import Stack
     from stackconf.store.base import Store
+
+
+_MOVING = frozenset({"providers"})
+"""Bodies that tell how an apply goes: while one runs, they are made anew each time."""
+
+Mark: TypeAlias = tuple[int, int]
+"""The head revision, and how often something else than it has changed."""
+
+FileMark: TypeAlias = tuple[int, int, int] | None
+"""What tells one content of a file from another, `None` where there is none."""
 
 
 Opening: TypeAlias = Callable[["Store | None"], "Stack"]
@@ -59,6 +70,19 @@ def rendered(data: object, revision: int) -> Rendered:
 
 
 @frozen
+class _Kept:
+    """A body that was made: of which state, and of which files that configurations refer to."""
+
+    mark: Mark
+    files: Mapping[str, FileMark]
+    made: Rendered
+
+    def holds(self, mark: Mark) -> bool:
+        """Whether it would be the same now."""
+        return self.mark == mark and all(_file_mark(name) == each for name, each in self.files.items())
+
+
+@frozen
 class FileState:
     """The stack file that is served: when it was read (UTC, ISO 8601), and what is wrong with the one
     that is there now, if that could not be taken.
@@ -76,9 +100,12 @@ class Hosted:
         self._opening = opening
         self._lock = RLock()
         self._front = opening(None)
+        self._glance = self._front.store.beside()
+        """Tells the head to the event loop, which must not wait while a thread writes."""
+        self._reloading = Lock()
         self.file = FileState(_now())
         self._generation = 0
-        self._cache: dict[str, tuple[tuple[int, int], Rendered]] = {}
+        self._cache: dict[str, _Kept] = {}
         self.applies = Applies()
 
     @contextmanager
@@ -90,33 +117,44 @@ class Hosted:
     @property
     def revision(self) -> int:
         """The head revision, as of now."""
-        return self._front.store.head()
+        return self._glance.head()
 
     def once(self, name: str, make: Callable[[Stack], object]) -> Rendered:
-        """A body that is the same until another revision is there, or something was applied."""
+        """A body that is the same until another revision is there, something was applied, or a file to
+        which a configuration refers is another one.
+        """
         with self._lock:
             found = self.at_hand(name)
             if found is not None:
                 return found
-            mark = (self._front.revision, self._generation)
-            made = rendered(make(self._front), mark[0])
-            if self._front.revision == mark[0]:
-                self._cache[name] = mark, made
+            front = self._front
+            mark = (front.revision, self._generation)
+            manager = front.manager
+            referred = manager.files_referred(manager.overlays(front.store.read().state))
+            files = {each: _file_mark(each) for each in referred}
+            made = rendered(make(front), mark[0])
+            if front.revision == mark[0]:
+                self._cache[name] = _Kept(mark, files, made)
             return made
 
     def at_hand(self, name: str) -> Rendered | None:
         """That body, if it has been made; what is asked for most is answered without a thread."""
-        known = self._cache.get(name)
-        if known is None or known[0] != (self._front.store.head(), self._generation):
+        kept = self._cache.get(name)
+        if kept is None or (name in _MOVING and self.applies.running is not None):
             return None
-        return known[1]
+        return kept.made if kept.holds((self._glance.head(), self._generation)) else None
 
     def reload(self) -> None:
         """Read the stack file again. One that is wrong changes nothing: the old one goes on, and
-        `file` says what is wrong. Nothing is applied; the plan is logged.
+        `file` says what is wrong. Nothing is applied; the plan is logged. One at a time, so that the
+        last one read counts.
         """
+        with self._reloading:
+            self._reload()
+
+    def _reload(self) -> None:
         try:
-            new = self._opening(self._front.store)
+            new = self._opened_anew()
             errors = new.resolution.errors
             if errors:
                 raise InvalidConfig.of(errors)
@@ -127,10 +165,19 @@ class Hosted:
             return
         with self._lock:
             self._front = new
+            new.bind()
             self._generation += 1
             self.file = FileState(_now())
         would = ", ".join(f"{each.kind} {each.provider.key}" for each in plan.changes)
         _log.info("read %s again; an apply would: %s", self.name, would or "change nothing")
+
+    def _opened_anew(self) -> Stack:
+        """The stack on its file as it is now, while the store does as the old one says."""
+        with self._lock:
+            try:
+                return self._opening(self._front.store)
+            finally:
+                self._front.bind()
 
     @property
     def name(self) -> str:
@@ -151,12 +198,16 @@ class Hosted:
         """The providers that could not be reached when the head revision was applied."""
         return self._front.manager.pending(self._front.store)
 
-    def retry(self, *, actor: str) -> Running:
-        """Begin to try again what is pending."""
+    def retry(self, *, actor: str, expected_revision: int | None = None) -> Running:
+        """Begin to try again what is pending. Raises as `apply` does."""
 
         def run(stack: Stack, observer: Any) -> Any:
+            if expected_revision is not None:
+                self.expect(expected_revision)
             return stack.manager.retry(stack.store, actor=actor, observer=observer)
 
+        if expected_revision is not None:
+            self.expect(expected_revision)
         return self._begin(run, actor, 0.0)
 
     def expect(self, revision: int) -> None:
@@ -166,21 +217,55 @@ class Hosted:
             raise Conflict(revision, head)
 
     def apply(
-        self, plan: Plan | None = None, *, actor: str, require_healthy: bool = False, wait: float = 0.0
+        self,
+        plan: Plan | None = None,
+        *,
+        actor: str,
+        require_healthy: bool = False,
+        expected_revision: int | None = None,
+        wait: float = 0.0,
     ) -> Running:
-        """Begin an apply of the head revision. Raises `ApplyBusy` as `Applies.start` does."""
+        """Begin an apply of the head revision, which is `expected_revision` where that is given. Raises
+        `ApplyBusy` as `Applies.start` does, and `Conflict` as `expect` does: at once where it can be
+        told, and otherwise, with nothing touched, out of the apply.
+        """
+
+        def apply(stack: Stack, given: Plan | None, observer: Any) -> Any:
+            return stack.apply(given, require_healthy=require_healthy, actor=actor, observer=observer)
 
         def run(stack: Stack, observer: Any) -> Any:
-            return stack.apply(plan, require_healthy=require_healthy, actor=actor, observer=observer)
+            if expected_revision is None:
+                return apply(stack, plan, observer)
+            made = plan or self._planned(stack, expected_revision)
+            try:
+                return apply(stack, made, observer)
+            except StalePlan:
+                self.expect(expected_revision)
+                if plan is not None:
+                    raise
+            # What moved is not the revision but the machine or a secret: nobody asked to be told.
+            return apply(stack, self._planned(stack, expected_revision), observer)
 
+        if expected_revision is not None:
+            self.expect(expected_revision)
         return self._begin(run, actor, wait)
 
-    def recover(self, *, actor: str, wait: float = 0.0) -> Running:
-        """Begin to take back what an attempt that was cut off left behind."""
+    def _planned(self, stack: Stack, expected_revision: int) -> Plan:
+        made = stack.plan()
+        if made.base_revision != expected_revision:
+            raise Conflict(expected_revision, made.base_revision)
+        return made
+
+    def recover(self, *, actor: str, expected_revision: int | None = None, wait: float = 0.0) -> Running:
+        """Begin to take back what an attempt that was cut off left behind. Raises as `apply` does."""
 
         def run(stack: Stack, observer: Any) -> Any:
+            if expected_revision is not None:
+                self.expect(expected_revision)
             return stack.recover(actor=actor, observer=observer)
 
+        if expected_revision is not None:
+            self.expect(expected_revision)
         return self._begin(run, actor, wait)
 
     def _begin(self, run: Callable[[Stack, Any], Any], actor: str, wait: float) -> Running:
@@ -204,6 +289,15 @@ class Hosted:
         self.applies.close(0.0)
         with self._lock:
             self._front.close()
+            self._glance.close()
+
+
+def _file_mark(name: str) -> FileMark:
+    try:
+        status = os.stat(name)  # noqa: PTH116 (asked with every read)
+    except (OSError, ValueError):
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _now() -> str:

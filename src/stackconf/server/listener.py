@@ -40,6 +40,7 @@ class Listener(uvicorn.Server):
                 proxy_headers=False,  # whoever asks could say any address
                 access_log=False,
                 server_header=False,
+                lifespan="off",
                 timeout_graceful_shutdown=max(1, round(seconds)),
             )
         )
@@ -56,7 +57,12 @@ class Listener(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Have signals end this server, while it runs in the main thread."""
+        """Nothing: `signals` does, and not only while the server runs."""
+        yield
+
+    @contextmanager
+    def signals(self) -> Iterator[None]:
+        """Have signals end this server, also before it runs, if this is the main thread."""
         if current_thread() is not main_thread():
             yield
             return

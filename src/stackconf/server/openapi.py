@@ -72,7 +72,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "GET /v1/inspect/shares": Operation(documents.Shares),
     "GET /v1/inspect/provider-type": Operation(documents.ProviderType),
     "POST /v1/compare": Operation(documents.Comparison, documents.Compare, needs_body=True),
-    "POST /v1/history/prune": Operation(documents.Pruned, documents.Prune, needs_body=True),
+    "POST /v1/history/prune": Operation(documents.Pruned, documents.Prune, needs_body=True, changes=True),
     "GET /v1/apply/events": Operation(None, streams=True),
     "GET /v1/status": Operation(documents.Status),
     "GET /v1/issues": Operation(documents.Issues),
@@ -164,7 +164,7 @@ def _answer(name: str, operation: Operation) -> dict[str, Any]:
     if operation.streams:
         made["content"][_STREAM] = {
             "schema": {"$ref": _REF.format(model="Streamed")},
-            "example": "event: progress\nid: 1\ndata: {}\n\n",
+            "example": "event: progress\nid: 5c0f1e2d-1\ndata: {}\n\n",
         }
     if not operation.streams:
         made["headers"] = {

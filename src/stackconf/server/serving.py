@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve, field, frozen
 
-from stackconf.errors import InvalidConfig, StackconfError
+from stackconf.errors import ApplyBusy, InvalidConfig, StackconfError
 from stackconf.server.hosted import Hosted
 from stackconf.server.lines import told_of
 from stackconf.server.retrying import keep_retrying
@@ -28,6 +28,9 @@ DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8420
 GRACE_SECONDS = 30.0
 _LAST_ANSWERS = 5.0
 """Seconds for answers on their way out after the last apply has ended."""
+
+_LOOK = 0.5
+"""Seconds in which a thread that waits for SIGHUP notices that the process ends."""
 
 _log = logging.getLogger(__name__)
 
@@ -65,17 +68,24 @@ def serve(opening: Opening, listening: Listening, *, apply: bool = True) -> None
     had.
     """
     try:
-        from stackconf.server.access import Rules, is_loopback
-        from stackconf.server.app import create_app
-        from stackconf.server.listener import Listener
-        from stackconf.server.requests import Logged
+        import stackconf.server.listener  # noqa: F401 (and with it uvicorn)
+        from stackconf.server.access import is_loopback
     except ImportError as error:
         raise InvalidConfig("the server needs more packages: pip install 'stackconf[server]'") from error
 
     if not listening.tokens and not is_loopback(listening.host):
         problem = f"{listening.host} can be reached from other machines, so it needs a token"
         raise InvalidConfig(f"{problem}: give --token-file FILE, or set {TOKEN_VARIABLE}")
-    hosted = Hosted(opening)
+    with _hangups() as asked:
+        _serve(Hosted(opening), listening, asked, apply=apply)
+    _log.info("ended")
+
+
+def _serve(hosted: Hosted, listening: Listening, asked: Event, *, apply: bool) -> None:
+    from stackconf.server.access import Rules
+    from stackconf.server.app import create_app
+    from stackconf.server.listener import Listener
+    from stackconf.server.requests import Logged
 
     def ending() -> None:
         Thread(target=hosted.applies.close, args=(listening.grace,), name="stackconf-ending").start()
@@ -85,7 +95,7 @@ def serve(opening: Opening, listening: Listening, *, apply: bool = True) -> None
             url = evolve(listening, port=listener.getsockname()[1]).url
             app = create_app(hosted, Rules(listening.tokens, listening.hosts))
             server = Listener(Logged(app), ending=ending, seconds=listening.grace + _LAST_ANSWERS)
-            with hosted.hosting(url), _reloading(hosted), _retrying(hosted):
+            with server.signals(), hosted.hosting(url), _reloading(hosted, asked), _retrying(hosted):
                 if apply:
                     _begin(hosted)
                 _log.info("serving %s at %s", hosted.name, url)
@@ -94,7 +104,6 @@ def serve(opening: Opening, listening: Listening, *, apply: bool = True) -> None
                     _log.warning("the apply that ran was taken back")
     finally:
         hosted.close()
-    _log.info("ended")
 
 
 def _bound(listening: Listening) -> socket:
@@ -111,7 +120,10 @@ def _bound(listening: Listening) -> socket:
 
 
 def _begin(hosted: Hosted) -> None:
-    running = hosted.apply(actor="serve")
+    try:
+        running = hosted.apply(actor="serve")
+    except ApplyBusy:  # it is told to end before it has begun
+        return
     Thread(target=_tell, args=(running,), name="stackconf-first-apply").start()
 
 
@@ -125,15 +137,38 @@ def _tell(running: Running) -> None:
 
 
 @contextmanager
-def _reloading(hosted: Hosted) -> Iterator[None]:
+def _hangups() -> Iterator[Event]:
+    """The event that SIGHUP sets. From here on it ends no process, also while that still begins."""
+    asked = Event()
+
     def again(_number: int, _frame: FrameType | None) -> None:
-        Thread(target=hosted.reload, name="stackconf-reload").start()
+        asked.set()
 
     before = signal.signal(signal.SIGHUP, again)
     try:
-        yield
+        yield asked
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+@contextmanager
+def _reloading(hosted: Hosted, asked: Event) -> Iterator[None]:
+    """Read the stack file again whenever it is asked for: once for all who asked meanwhile."""
+    stop = Event()
+
+    def work() -> None:
+        while not stop.is_set():
+            if asked.wait(_LOOK):
+                asked.clear()
+                hosted.reload()
+
+    thread = Thread(target=work, name="stackconf-reload")
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 @contextmanager

@@ -7,9 +7,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
+from stackconf.errors import ApplyBusy
+
 if TYPE_CHECKING:
     from stackconf.apply import Progress, Report
     from stackconf.server.applies import Running
+    from stackconf.server.hosted import Hosted
 
 T = TypeVar("T")
 
@@ -19,6 +22,27 @@ async def in_thread(work: Callable[[], T]) -> T:
     from starlette.concurrency import run_in_threadpool
 
     return await run_in_threadpool(work)
+
+
+async def begun(hosted: Hosted, begin: Callable[[], Running], wait: float) -> Running:
+    """An apply that is begun once none runs. Raises `ApplyBusy` where one still does after `wait` seconds.
+
+    Who waits takes no thread meanwhile: any number of them keeps nobody from reading.
+    """
+    loop = asyncio.get_running_loop()
+    until = loop.time() + wait
+    while True:
+        try:
+            return await in_thread(begin)
+        except ApplyBusy:
+            left = until - loop.time()
+            if left <= 0 or hosted.applies.closed:
+                raise
+        running = hosted.applies.running
+        if running is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await ended(running)
 
 
 async def ended(running: Running) -> None:

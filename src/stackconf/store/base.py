@@ -214,6 +214,10 @@ class Store(Protocol):
     keep: int | None
     """Set by whoever has the keys."""
 
+    def beside(self) -> Store:
+        """The same store once more, for who must not wait until another thread has written."""
+        ...
+
     def head(self) -> int:
         """The newest revision's number; 0 where there is none."""
         ...

@@ -191,6 +191,10 @@ class SqliteStore:
         self._lock = RLock()
         self._connection = None
 
+    def beside(self) -> SqliteStore:
+        """The same file over another connection, which reads while this one waits to write."""
+        return SqliteStore(self.path, clock=self._clock)
+
     def head(self) -> int:
         """The newest revision's number; 0 where there is none."""
         with self._reading() as db:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
@@ -15,7 +16,7 @@ from stackconf.server.answers import told
 from stackconf.server.asked import actor_of, expected_revision, read_as
 from stackconf.server.documents import Apply, Nothing, Recover
 from stackconf.server.hosted import hosted_of
-from stackconf.server.threads import ended, in_thread, more
+from stackconf.server.threads import begun, ended, in_thread, more
 from stackconf.shapes.errors import error_data
 from stackconf.shapes.hardware import hardware_from
 from stackconf.shapes.plans import plan_data, plan_from
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from stackconf.server.applies import Running
 
 EVENT_STREAM = "text/event-stream"
+_LONGEST_NUMBER = 9
 _BEAT = 15.0
 """Seconds of silence after which a stream says that it is alive."""
 
@@ -58,39 +60,46 @@ async def apply(request: Request) -> Response:
         made = evolve(made, hardware=hardware_from(asked.facts))
 
     def begin() -> Running:
-        if expected is not None:
-            hosted.expect(expected)
-        return hosted.apply(made, actor=actor, require_healthy=asked.require_healthy, wait=asked.wait)
+        return hosted.apply(
+            made, actor=actor, require_healthy=asked.require_healthy, expected_revision=expected
+        )
 
-    return await _outcome(request, await in_thread(begin))
+    return await _outcome(request, await begun(hosted, begin, asked.wait))
 
 
 @router.post("/v1/recover")
 async def recover(request: Request) -> Response:
     """Take what nobody knows the state of back to what it had."""
     asked = await read_as(request, Recover)
-    hosted, actor = hosted_of(request), actor_of(request)
-    running = await in_thread(lambda: hosted.recover(actor=actor, wait=asked.wait))
-    return await _outcome(request, running)
+    hosted, actor, expected = hosted_of(request), actor_of(request), expected_revision(request)
+
+    def begin() -> Running:
+        return hosted.recover(actor=actor, expected_revision=expected)
+
+    return await _outcome(request, await begun(hosted, begin, asked.wait))
 
 
 @router.post("/v1/retry")
 async def retry(request: Request) -> Response:
     """Try again what could not be reached, and nothing else."""
     await read_as(request, Nothing)
-    hosted, actor = hosted_of(request), actor_of(request)
-    running = await in_thread(lambda: hosted.retry(actor=actor))
+    hosted, actor, expected = hosted_of(request), actor_of(request), expected_revision(request)
+    running = await in_thread(lambda: hosted.retry(actor=actor, expected_revision=expected))
     return await _outcome(request, running)
 
 
 @router.get("/v1/apply/events")
 async def events(request: Request) -> Response:
-    """The events of the apply that runs, or of the last one, from its beginning."""
+    """The events of the apply that runs, or of the last one: from its beginning, or after the one that
+    `Last-Event-ID` names. Where nothing more will come the answer is 204, which ends a browser's tries.
+    """
     running = hosted_of(request).applies.current
     if running is None:
         raise UnknownName("nothing was applied by this server yet")
-    last = request.headers.get("last-event-id", "")
-    return stream(running, int(last) if last.isdecimal() else 0)
+    seen = _seen(running, request.headers.get("last-event-id", ""))
+    if running.over and seen >= len(running.events) + (running.error is not None):
+        return Response(status_code=HTTPStatus.NO_CONTENT, headers={"Cache-Control": "no-store"})
+    return stream(running, seen)
 
 
 @router.get("/v1/status")
@@ -118,6 +127,13 @@ async def _outcome(request: Request, running: Running) -> Response:
     return told(request, report_data(report), report.revision)
 
 
+def _seen(running: Running, last: str) -> int:
+    """How many events of an apply somebody has who has this one. Of another apply it is none."""
+    apply, _, number = last.rpartition("-")
+    known = apply == running.id and number.isdecimal() and len(number) <= _LONGEST_NUMBER
+    return int(number) if known else 0
+
+
 def stream(running: Running, seen: int) -> StreamingResponse:
     """An apply as server-sent events: `progress` each, then `report`, and `problem` where it failed."""
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -125,17 +141,23 @@ def stream(running: Running, seen: int) -> StreamingResponse:
 
 
 async def _events(running: Running, seen: int) -> AsyncIterator[str]:
-    number = seen
+    number = seen = min(seen, len(running.events))
     async for event in more(running, seen, _BEAT):
         if event is None:
             yield ": still running\n\n"
             continue
         number += 1
         name = "progress" if isinstance(event, Progress) else "report"
-        yield _event(name, event_data(event), number)
-    if isinstance(running.error, StackconfError):
-        yield _event("problem", error_data(running.error), number + 1)
+        yield _event(name, event_data(event), f"{running.id}-{number}")
+    if running.error is not None:
+        yield _event("problem", _problem(running.error), f"{running.id}-{number + 1}")
 
 
-def _event(name: str, data: dict[str, Any], number: int) -> str:
-    return f"event: {name}\nid: {number}\ndata: {json.dumps(data, default=str)}\n\n"
+def _problem(error: BaseException) -> dict[str, Any]:
+    if isinstance(error, StackconfError):
+        return error_data(error)
+    return error_data(StackconfError("this is a defect of stackconf; the server's log says more"))
+
+
+def _event(name: str, data: dict[str, Any], identity: str) -> str:
+    return f"event: {name}\nid: {identity}\ndata: {json.dumps(data, default=str)}\n\n"

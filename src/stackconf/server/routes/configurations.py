@@ -21,7 +21,7 @@ from stackconf.server.asked import (
 )
 from stackconf.server.documents import Expecting, Registration
 from stackconf.server.hosted import hosted_of
-from stackconf.server.threads import ended, in_thread
+from stackconf.server.threads import begun, ended, in_thread
 from stackconf.shapes.configurations import configuration_data, listed_data, registered_data
 from stackconf.shapes.plans import plan_data
 from stackconf.shapes.reports import report_data
@@ -51,8 +51,8 @@ async def list_(request: Request) -> Response:
     """Every configuration, registered or shipped by a plugin; assigned ones first."""
 
     def listed(stack: Stack) -> object:
-        found = stack.configurations.list()
-        return {"revision": stack.revision, "configurations": [listed_data(each) for each in found]}
+        revision, found = stack.revision, stack.configurations.list()
+        return {"revision": revision, "configurations": [listed_data(each) for each in found]}
 
     return answer(request, await in_thread(lambda: hosted_of(request).once("configurations", listed)))
 
@@ -82,8 +82,8 @@ async def register(request: Request) -> Response:
     registered, assigned = await in_thread(work)
     data = registered_data(registered, assigned=assigned)
     if asked.apply:
-        running = await in_thread(
-            lambda: hosted.apply(actor=actor, require_healthy=asked.require_healthy, wait=asked.wait)
+        running = await begun(
+            hosted, lambda: hosted.apply(actor=actor, require_healthy=asked.require_healthy), asked.wait
         )
         await ended(running)
         data["report"] = report_data(running.report())
@@ -97,8 +97,9 @@ async def get(request: Request, name: str) -> Response:
 
     def work() -> Response:
         with hosted_of(request).stack() as stack:
+            revision = stack.revision
             found = shown_configuration(stack.configurations.get(_named(request, name)))
-            return told(request, configuration_data(found), stack.revision)
+            return told(request, configuration_data(found), revision)
 
     return await in_thread(work)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from stackconf.server.answers import told
-from stackconf.server.asked import actor_of, expecting, read_as
+from stackconf.server.asked import actor_of, expected_revision, expecting, read_as
 from stackconf.server.documents import Prune, Rollback
 from stackconf.server.hosted import hosted_of
 from stackconf.server.threads import in_thread
@@ -29,7 +29,8 @@ async def read(request: Request, limit: Annotated[int | None, Query(ge=1, le=1_0
 
     def work() -> Response:
         with hosted_of(request).stack() as stack:
-            return told(request, history_data(stack.history(limit=limit)), stack.revision)
+            revision = stack.revision
+            return told(request, history_data(stack.history(limit=limit)), revision)
 
     return await in_thread(work)
 
@@ -38,10 +39,14 @@ async def read(request: Request, limit: Annotated[int | None, Query(ge=1, le=1_0
 async def prune(request: Request) -> Response:
     """Forget all but the newest `keep` revisions and attempts, and nothing that is in use."""
     asked = await read_as(request, Prune)
+    hosted, expected = hosted_of(request), expected_revision(request)
 
     def work() -> Response:
-        with hosted_of(request).stack() as stack:
-            return told(request, pruned_data(stack.prune(asked.keep)), stack.revision)
+        with hosted.stack() as stack:
+            revision = stack.revision
+            if expected is not None:
+                hosted.expect(expected)
+            return told(request, pruned_data(stack.prune(asked.keep)), revision)
 
     return await in_thread(work)
 
@@ -55,7 +60,8 @@ async def show(request: Request, revision: str, name: str | None = None) -> Resp
 
     def work() -> Response:
         with hosted_of(request).stack() as stack:
-            return told(request, revision_data(stack.show(named)), stack.revision)
+            head = stack.revision
+            return told(request, revision_data(stack.show(named)), head)
 
     return await in_thread(work)
 
@@ -71,8 +77,9 @@ async def diff(
 
     def work() -> Response:
         with hosted_of(request).stack() as stack:
+            revision = stack.revision
             found = stack.diff(before, after, effective=effective)
-            return told(request, difference_data(found), stack.revision)
+            return told(request, difference_data(found), revision)
 
     return await in_thread(work)
 

@@ -42,7 +42,8 @@ async def ready(request: Request) -> Response:
 
     def work() -> Response:
         with hosted.stack() as stack:
-            errors, settled, revision = stack.resolution.errors, stack.status().settled, stack.revision
+            revision = stack.revision
+            errors, settled = stack.resolution.errors, stack.status().settled
         file = hosted.file
         fine = not errors and not hosted.applies.closed
         data: dict[str, Any] = {

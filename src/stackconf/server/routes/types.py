@@ -19,8 +19,9 @@ async def types(request: Request) -> Response:
 
     def work() -> Response:
         with hosted_of(request).stack() as stack:
+            revision = stack.revision
             found = [listed_type_data(each) for each in stack.provider_types()]
-            return told(request, {"types": found}, stack.revision)
+            return told(request, {"types": found}, revision)
 
     return await in_thread(work)
 
@@ -33,8 +34,9 @@ async def show(request: Request, api: str, provider_type: str) -> Response:
 
     def work() -> Response:
         with hosted_of(request).stack() as stack:
+            revision = stack.revision
             found = described(stack.manager.registry, f"{api}/{provider_type}")
-            return told(request, type_data(found), stack.revision)
+            return told(request, type_data(found), revision)
 
     return await in_thread(work)
 
@@ -47,6 +49,7 @@ async def meant(request: Request, name: str) -> Response:
 
     def work() -> Response:
         with hosted_of(request).stack() as stack:
-            return told(request, type_data(stack.provider_type(name)), stack.revision)
+            revision = stack.revision
+            return told(request, type_data(stack.provider_type(name)), revision)
 
     return await in_thread(work)
