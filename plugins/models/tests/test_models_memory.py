@@ -29,8 +29,6 @@ from stackconf_models import (
     known_model,
     known_models,
     kv_cache,
-    ollama_context,
-    ollama_prediction,
     start_problem,
     supports,
     tp_problem,
@@ -496,24 +494,6 @@ def test_vllm_starts_only_with_its_share_free():
     assert start_problem(evolve(L4, free_bytes=22 * GIB), 0.9) is None
     assert start_problem(L4, 0.9) is None, "nobody knows what is free"
     assert "at most 0.08 can start" in start_problem(evolve(L4, free_bytes=2 * GIB), 0.9)
-
-
-@pytest.mark.parametrize(
-    ("have", "tokens"),
-    [([L4], 4096), ([L4, L4], 32768), ([L40S], 32768), ([A100_40, L4], 262144), ([H100], 262144),
-     ([], 4096), ([Device("a", 23 * GIB)], 32768),
-     ([Device("a", 47 * GIB)], 262144), ([Device("a", 47 * GIB - 1)], 32768),
-     ([Device("GB10")], None), ([H100, Device("GB10")], 262144)],
-)  # fmt: skip
-def test_ollamas_context_by_the_sum_of_memory(have, tokens):
-    assert ollama_context(have).value == tokens
-
-
-def test_ollamas_prediction():
-    """File size + 2 x 32 layers x 8 KV heads x 128 x 8192 tokens x 2 bytes."""
-    small = evolve(EIGHT, weight_bytes=4_920_739_232)
-    assert ollama_prediction(small, 8192).value == 4_920_739_232 + GIB
-    assert ollama_prediction(EIGHT, 8192).value is None
 
 
 def test_what_can_be_used_of_a_machine():

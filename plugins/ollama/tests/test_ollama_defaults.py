@@ -5,13 +5,21 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stackconf import Accelerator, Hardware, MigInstance, Problem
+from stackconf import Accelerator, Hardware, MigInstance, Problem, because
 from stackconf.testing import GIB, machine, no_hardware
 from stackconf_ollama import plugin
 from stackconf_ollama.config import OllamaConfig
-from stackconf_ollama.defaults import KV_BYTES_PER_TOKEN, context_length
+from stackconf_ollama.defaults import KV_BYTES_PER_TOKEN, facts
 
 MIB = 1024**2
+
+
+def context_length(hardware):
+    """`num_ctx` where nothing is known of the model: its value and reason, `None` where none is set."""
+    given = {name: because.value for name, because in facts(hardware).items()}
+    config = OllamaConfig(**given)
+    reason = config.stackconf_reasons.get("num_ctx", "")
+    return None if config.num_ctx is None else because(config.num_ctx, reason)
 
 
 def cards(*sizes_mib, **facts):

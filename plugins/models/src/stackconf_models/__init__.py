@@ -22,7 +22,6 @@ from stackconf_models.memory import (
     weight_bytes,
     weights_on_each,
 )
-from stackconf_models.ollama import ollama_context, ollama_prediction
 from stackconf_models.precision import choose_dtype, supports
 from stackconf_models.shape import (
     Attention,
@@ -71,8 +70,6 @@ __all__ = [
     "kv_cache",
     "llama_cpp_fit",
     "nearest_model",
-    "ollama_context",
-    "ollama_prediction",
     "parameters",
     "put_in_place",
     "read_folder",

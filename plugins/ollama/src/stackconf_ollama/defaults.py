@@ -89,19 +89,6 @@ def as_devices(texts: Iterable[str]) -> list[Device]:
     return found
 
 
-def context_length(hardware: Hardware) -> Because[int] | None:
-    """`num_ctx` of a model of which nothing is known; see `usual_context`.
-
-    >>> from stackconf.testing import machine
-    >>> context_length(machine(memory_gib=16)).value
-    16384
-    """
-    cards = devices(hardware)
-    if not cards and not (hardware.accelerators or hardware.certainly_no_accelerator):
-        return None
-    return usual_context(cards, hardware.memory.usable_bytes)
-
-
 def usual_context(
     cards: Sequence[Device], memory_bytes: int | None, engine_version: str | None = None
 ) -> Because[int] | None:
