@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from stackconf.cli.logged import logged
-from stackconf.cli.opening import looking, open_registry, stack_path, store_here
+from stackconf.cli.opening import looking, open_registry, stack_path, store_file, store_here
 from stackconf.cli.options import SECONDS, Command, Settings, pass_settings, stack_options
 
 if TYPE_CHECKING:
+    from stackconf.server.tls import Tls
     from stackconf.stack import Stack
     from stackconf.store.base import Store
 
@@ -31,6 +33,16 @@ if TYPE_CHECKING:
 @click.option("--token-file", metavar="FILE", type=click.Path(), help="Who may ask: NAME SCOPE TOKEN a line.")
 @click.option("--allow-host", metavar="NAME", multiple=True, help="A name under which it may be asked.")
 @click.option(
+    "--tls-cert", metavar="FILE", type=click.Path(), help="Serve HTTPS with this certificate (PEM)."
+)
+@click.option("--tls-key", metavar="FILE", type=click.Path(), help="And its key.")
+@click.option(
+    "--audit-file",
+    metavar="FILE",
+    type=click.Path(),
+    help="Where a line is added for every change; beside the store where it is not given.",
+)
+@click.option(
     "--log-format",
     type=click.Choice(["text", "json"]),
     default="text",
@@ -39,7 +51,7 @@ if TYPE_CHECKING:
 )
 @stack_options
 @pass_settings
-def serve(
+def serve(  # noqa: PLR0913 (an option each)
     settings: Settings,
     *,
     host: str,
@@ -48,6 +60,9 @@ def serve(
     grace: float,
     token_file: str | None,
     allow_host: tuple[str, ...],
+    tls_cert: str | None,
+    tls_key: str | None,
+    audit_file: str | None,
     log_format: str,
 ) -> None:
     """Host a stack: its providers run here, and the Configuration API answers over HTTP.
@@ -76,6 +91,28 @@ def serve(
         )
 
     tokens = tokens_of(os.environ, token_file)
-    listening = Listening(host, port, grace, tokens, frozenset(map(str.lower, allow_host)))
+    listening = Listening(
+        host,
+        port,
+        grace,
+        tokens,
+        frozenset(each.lower().rstrip(".") for each in allow_host),
+        tls=_tls(tls_cert, tls_key),
+        audit=Path(audit_file) if audit_file else _beside(store_file(settings)),
+    )
     with logged(settings, log_format):
         serve_stack(opening, listening, apply=not no_apply)
+
+
+def _tls(certificate: str | None, key: str | None) -> Tls | None:
+    from stackconf.server.tls import Tls
+
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        raise click.UsageError("--tls-cert and --tls-key go together")
+    return Tls(Path(certificate), Path(key))
+
+
+def _beside(store: Path) -> Path:
+    return store.with_name(f"{store.name}.audit.jsonl")

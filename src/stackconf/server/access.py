@@ -127,11 +127,16 @@ class Guard:
         if not known and (self._rules.hosts or not self._rules.tokens):
             return f"this server is not asked as `{name[:80]}`; `serve --allow-host` names more"
         origin = headers.get("origin")
-        if origin is not None and origin.lower().partition("://")[2] != host.lower():
+        if origin is not None and (not host or origin.lower().partition("://")[2] != host.lower()):
             return "a page of another origin may not ask this server"
         if headers.get("sec-fetch-site", "none").lower() not in _OWN_SITE:
             return "a page of another site may not ask this server"
         return ""
+
+
+def changes(scope: Scope) -> bool:
+    """Whether a request asks for a change."""
+    return scope["method"] not in _READING and scope["path"] not in ONLY_LOOKING
 
 
 def _headers(scope: Scope) -> dict[str, str]:

@@ -110,11 +110,14 @@ class Connection(HttpToolsProtocol):
         """The head has ended. What a target names as its host goes before `Host` (RFC 9112, 3.2.2)."""
         self._head_since, self._head_bytes, self._body_open = None, 0, True
         if not self.url.startswith(b"/"):
-            named = httptools.parse_url(self.url)
-            host = b"[%b]" % named.host if b":" in (named.host or b"") else named.host or b""
-            authority = b"%b:%d" % (host, named.port) if named.port else host
-            self.headers[:] = [each for each in self.headers if each[0] != b"host"] + [(b"host", authority)]
+            self._name_host(httptools.parse_url(self.url))
         super().on_headers_complete()
+
+    def _name_host(self, target: Any) -> None:
+        if target.host:
+            host = b"[%b]" % target.host if b":" in target.host else target.host
+            authority = b"%b:%d" % (host, target.port) if target.port else host
+            self.headers[:] = [each for each in self.headers if each[0] != b"host"] + [(b"host", authority)]
 
     def on_message_complete(self) -> None:
         """The body has ended."""

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
+    from stackconf.server.tls import Tls
+
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -30,7 +32,9 @@ class Listener(uvicorn.Server):
     waiting for answers that are on their way.
     """
 
-    def __init__(self, app: ASGIApp, *, ending: Callable[[], None], seconds: float) -> None:
+    def __init__(
+        self, app: ASGIApp, *, ending: Callable[[], None], seconds: float, tls: Tls | None = None
+    ) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -40,11 +44,19 @@ class Listener(uvicorn.Server):
                 proxy_headers=False,  # whoever asks could say any address
                 access_log=False,
                 server_header=False,
+                ssl_certfile=None if tls is None else tls.certificate,
+                ssl_keyfile=None if tls is None else str(tls.key),
                 lifespan="off",
                 timeout_graceful_shutdown=max(1, round(seconds)),
             )
         )
         self._ending = ending
+        self._tls = tls
+
+    def reload(self) -> None:
+        """Have new connections use the certificate that is there now. Raises `InvalidConfig`."""
+        if self._tls is not None and self.config.loaded and self.config.ssl is not None:
+            self._tls.load(self.config.ssl)
 
     async def on_tick(self, counter: int) -> bool:
         """Called ten times a second; whether to end."""

@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import logging
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.requests import ClientDisconnect
 
 from stackconf.redact import described, redact_text
+from stackconf.server.access import changes
 from stackconf.server.asked import ACTOR_HEADER, actor_said
+from stackconf.server.audit import Note
 from stackconf.server.problems import plain
+from stackconf.server.threads import in_thread
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from stackconf.server.audit import Audit
 
 _log = logging.getLogger("stackconf.requests")
 _ACTOR = ACTOR_HEADER.encode()
@@ -29,36 +34,63 @@ class Logged:
     caught is one line too, and a plain 500.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, audit: Audit | None = None) -> None:
+        self._app, self._audit = app, audit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, and say so."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, status = perf_counter(), 0
-
-        async def noting(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
+        answer = _Answer(scope, send, self._audit if changes(scope) else None)
         try:
             if scope["state"].get("full"):
-                await _busy(scope, receive, noting)
+                await _busy(scope, receive, answer)
             else:
-                await self._app(scope, receive, noting)
+                await self._app(scope, receive, answer)
         except ClientDisconnect:
             pass  # in the middle of its body
         except Exception as error:  # noqa: BLE001 (a defect must not reach the log with all it carries)
             _log.error("%s %s %s at %s", scope["method"], path_of(scope), described(error), _where(error))
-            if not status:
-                await plain(500, "Internal Server Error", DEFECT)(scope, receive, noting)
+            if not answer.status:
+                await plain(500, "Internal Server Error", DEFECT)(scope, receive, answer)
         finally:
-            if _log.isEnabledFor(logging.INFO):
-                _tell(scope, status, perf_counter() - began)
+            answer.end()
+
+
+class _Answer:
+    """`send`, which keeps what the log and the audit trail say of an answer."""
+
+    __slots__ = ("_audit", "_began", "_note", "_scope", "_send", "status")
+
+    def __init__(self, scope: Scope, send: Send, audit: Audit | None) -> None:
+        self._scope, self._send, self._audit = scope, send, audit
+        self._note = None if audit is None else Note()
+        self._began = perf_counter()
+        self.status = 0
+
+    async def __call__(self, message: Message) -> None:
+        """Send a part; the last one of a change after its line is in the audit trail."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        if self._note is not None:
+            self._note.saw(message)
+            if self._note.over:
+                await in_thread(self._write)
+        await self._send(message)
+
+    def end(self) -> None:
+        """Say what is still to be said: the answer is out, or nobody wants it any more."""
+        if self._note is not None and not self._note.over:
+            self._write()
+        if _log.isEnabledFor(logging.INFO):
+            _tell(_about(self._scope, self.status, perf_counter() - self._began))
+
+    def _write(self) -> None:
+        if self._note is not None and self._audit is not None:
+            about = _about(self._scope, self.status, perf_counter() - self._began)
+            line, durable = self._note.line(about)
+            self._audit.write(line, durable=durable)
 
 
 DEFECT = "this is a defect of stackconf; its log says more"
@@ -88,31 +120,34 @@ def caller_of(scope: Scope) -> tuple[str, str | None]:
     return actor_said(said.decode("latin-1")) if said else "", scope["state"].get("token")
 
 
-def _tell(scope: Scope, status: int, seconds: float) -> None:
-    said, token = caller_of(scope)
-    path, milliseconds = path_of(scope), round(seconds * 1000, 1)
-    about = {
-        "method": scope["method"],
-        "path": path,
-        "status": status or None,
-        "ms": milliseconds,
-        **_from(scope["client"]),
-        "token": token,
-        "actor": said,
-    }
+def _tell(about: dict[str, Any]) -> None:
+    token, said = about["token"], about["actor"]
     who = f" {said}" if said else ""
     if token is not None:
         who += f" ({token})"
     _log.info(
         "%s %s %s %s ms %s%s",
-        scope["method"],
-        path,
-        status or "-",
-        milliseconds,
+        about["method"],
+        about["path"],
+        about["status"] or "-",
+        about["ms"],
         about["from"] or "-",
         who,
         extra={"request": about},
     )
+
+
+def _about(scope: Scope, status: int, seconds: float) -> dict[str, Any]:
+    said, token = caller_of(scope)
+    return {
+        "method": scope["method"],
+        "path": path_of(scope),
+        "status": status or None,
+        "ms": round(seconds * 1000, 1),
+        **_from(scope["client"]),
+        "token": token,
+        "actor": said,
+    }
 
 
 def _from(client: tuple[str, int] | None) -> dict[str, object]:

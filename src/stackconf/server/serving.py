@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
 from typing import TYPE_CHECKING
@@ -18,11 +18,13 @@ from stackconf.server.retrying import keep_retrying
 from stackconf.server.tokens import TOKEN_VARIABLE, Tokens
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from socket import socket
     from types import FrameType
 
     from stackconf.server.applies import Running
     from stackconf.server.hosted import Opening
+    from stackconf.server.tls import Tls
 
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8420
 GRACE_SECONDS = 30.0
@@ -38,7 +40,8 @@ _log = logging.getLogger(__name__)
 @frozen
 class Listening:
     """Where a server listens and whom it serves, and how long a running apply may still take at the
-    end (seconds). `hosts` are names under which it may be asked, beside this machine's own.
+    end (seconds). `hosts` are names under which it may be asked, beside this machine's own. `audit` is
+    the file that gets a line for every change.
     """
 
     host: str = DEFAULT_HOST
@@ -46,6 +49,8 @@ class Listening:
     grace: float = GRACE_SECONDS
     tokens: Tokens = field(factory=Tokens)
     hosts: frozenset[str] = frozenset()
+    tls: Tls | None = None
+    audit: Path | None = None
 
     @property
     def url(self) -> str:
@@ -55,7 +60,12 @@ class Listening:
         'http://[::1]:8420'
         """
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
+        return f"{'http' if self.tls is None else 'https'}://{host}:{self.port}"
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names that a `Host` may have beside this machine's own; any, where it is empty."""
+        return self.hosts | {self.host.lower()} if self.hosts else self.hosts
 
 
 def serve(opening: Opening, listening: Listening, *, apply: bool = True) -> None:
@@ -76,6 +86,10 @@ def serve(opening: Opening, listening: Listening, *, apply: bool = True) -> None
     if not listening.tokens and not is_loopback(listening.host):
         problem = f"{listening.host} can be reached from other machines, so it needs a token"
         raise InvalidConfig(f"{problem}: give --token-file FILE, or set {TOKEN_VARIABLE}")
+    if listening.tls is not None:
+        listening.tls.check()
+    elif not is_loopback(listening.host):
+        _log.warning("%s is served without TLS: tokens and secrets can be read on the way", listening.host)
     with _hangups() as asked:
         _serve(Hosted(opening), listening, asked, apply=apply)
     _log.info("ended")
@@ -84,8 +98,11 @@ def serve(opening: Opening, listening: Listening, *, apply: bool = True) -> None
 def _serve(hosted: Hosted, listening: Listening, asked: Event, *, apply: bool) -> None:
     from stackconf.server.access import Rules
     from stackconf.server.app import create_app
+    from stackconf.server.audit import Audit
     from stackconf.server.listener import Listener
     from stackconf.server.requests import Logged
+
+    audit = None if listening.audit is None else Audit(listening.audit)
 
     def ending() -> None:
         Thread(target=hosted.applies.close, args=(listening.grace,), name="stackconf-ending").start()
@@ -93,9 +110,20 @@ def _serve(hosted: Hosted, listening: Listening, asked: Event, *, apply: bool) -
     try:
         with _bound(listening) as listener:
             url = evolve(listening, port=listener.getsockname()[1]).url
-            app = create_app(hosted, Rules(listening.tokens, listening.hosts))
-            server = Listener(Logged(app), ending=ending, seconds=listening.grace + _LAST_ANSWERS)
-            with server.signals(), hosted.hosting(url), _reloading(hosted, asked), _retrying(hosted):
+            app = create_app(hosted, Rules(listening.tokens, listening.names))
+            seconds = listening.grace + _LAST_ANSWERS
+            server = Listener(Logged(app, audit), ending=ending, seconds=seconds, tls=listening.tls)
+
+            def reload() -> None:
+                hosted.reload()
+                try:
+                    server.reload()
+                except InvalidConfig as error:
+                    _log.error("the certificate was not taken, the old one goes on: %s", error)
+
+            with server.signals(), hosted.hosting(url), _reloading(reload, asked), _retrying(hosted):
+                if audit is not None:
+                    audit.open()
                 if apply:
                     _begin(hosted)
                 _log.info("serving %s at %s", hosted.name, url)
@@ -104,6 +132,8 @@ def _serve(hosted: Hosted, listening: Listening, asked: Event, *, apply: bool) -
                     _log.warning("the apply that ran was taken back")
     finally:
         hosted.close()
+        if audit is not None:
+            audit.close()
 
 
 def _bound(listening: Listening) -> socket:
@@ -152,15 +182,15 @@ def _hangups() -> Iterator[Event]:
 
 
 @contextmanager
-def _reloading(hosted: Hosted, asked: Event) -> Iterator[None]:
-    """Read the stack file again whenever it is asked for: once for all who asked meanwhile."""
+def _reloading(reload: Callable[[], None], asked: Event) -> Iterator[None]:
+    """Read the files again whenever it is asked for: once for all who asked meanwhile."""
     stop = Event()
 
     def work() -> None:
         while not stop.is_set():
             if asked.wait(_LOOK):
                 asked.clear()
-                hosted.reload()
+                reload()
 
     thread = Thread(target=work, name="stackconf-reload")
     thread.start()
