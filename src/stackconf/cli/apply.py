@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stackconf.cli.failures import ERROR, INTERRUPTED
-from stackconf.cli.opening import opened
+from stackconf.cli.opening import name_of, opened
 from stackconf.cli.options import SECONDS, Command, Settings, pass_settings, stack_options
 from stackconf.cli.output import err, show_issues
 from stackconf.cli.plan import summary
@@ -18,7 +18,7 @@ from stackconf.cli.waiting import waiting
 if TYPE_CHECKING:
     from stackconf.apply import Observer, Report
     from stackconf.cli.events import Lines
-    from stackconf.stack import Stack
+    from stackconf.cli.opening import Opened
 
 
 @click.command("apply", cls=Command)
@@ -69,7 +69,7 @@ def _run(
             show_issues(settings, made.issues)
             if made.changes:
                 source = f"{plan} for " if plan else ""
-                head = f"{source}{stack.file.name}, revision {made.base_revision}"
+                head = f"{source}{name_of(stack)}, revision {made.base_revision}"
                 err(settings).line(f"{head}: {summary(made)}")
         # Who waits for another apply wants what is to do after it.
         fixed = None if wait and plan is None else made
@@ -90,7 +90,7 @@ def _run(
     return code
 
 
-def _until_reached(settings: Settings, stack: Stack, seconds: float) -> int:
+def _until_reached(settings: Settings, stack: Opened, seconds: float) -> int:
     """Try what is pending until nothing is, for at most so many seconds."""
     from threading import Event, Timer
 
@@ -112,6 +112,6 @@ def _until_reached(settings: Settings, stack: Stack, seconds: float) -> int:
         if report.state != "pending" or len(report.of("pending")) < len(report.outcomes):
             tell(settings, report, None)
     if not reached:
-        left = ", ".join(stack.manager.pending(stack.store))
+        left = ", ".join(stack.pending)
         err(settings).note("error", f"still pending after {seconds:g} s: {left}")
     return ERROR if not reached or any(report.state == "failed" for report in reports) else 0

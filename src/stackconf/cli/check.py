@@ -10,13 +10,22 @@ from typing import TYPE_CHECKING
 import click
 
 from stackconf.cli.machines import one_machine
-from stackconf.cli.opening import looking, open_registry, stack_path, warn_of_plugins
+from stackconf.cli.opening import (
+    looking,
+    name_of,
+    open_registry,
+    opened,
+    server_here,
+    stack_path,
+    warn_of_plugins,
+)
 from stackconf.cli.options import Command, Settings, pass_settings, stack_options
-from stackconf.cli.output import emit_json, out, plural, show_issues
+from stackconf.cli.output import emit_json, err, out, plural, show_issues
 from stackconf.cli.waiting import waiting
 from stackconf.errors import InvalidConfig
 
 if TYPE_CHECKING:
+    from stackconf.cli.machines import Given
     from stackconf.hardware.facts import Hardware
     from stackconf.registry.registry import Registry
     from stackconf.types import Issue
@@ -34,6 +43,10 @@ def check(settings: Settings, files: tuple[str, ...]) -> int:
     Every issue is one line on standard error, with its place; the exit code is 1 when one of them
     is an error. Nothing is applied and nothing is stored.
     """
+    if files and settings.url:
+        raise click.UsageError("a FILE is checked here, and not over HTTP; leave --url out")
+    if not files and server_here(settings):
+        return _check_there(settings)
     paths = [Path(file) for file in files] or [stack_path(settings)]
     on = one_machine(settings)
     registry = open_registry(settings)
@@ -43,6 +56,26 @@ def check(settings: Settings, files: tuple[str, ...]) -> int:
         for path in paths:
             line.say(f"checking {path}")
             checked.append((path, *_checked(path, settings, registry, hardware)))
+    wrong = _tell(settings, checked, on)
+    warn_of_plugins(settings, registry)
+    return 1 if wrong else 0
+
+
+def _check_there(settings: Settings) -> int:
+    with opened(settings) as stack, waiting(settings, "checking"):
+        providers = sum(each.state != "disabled" for each in stack.providers())
+        checked = [(Path(name_of(stack)), providers, stack.issues)]
+        problems = stack.problems
+    wrong = _tell(settings, checked, None)
+    for problem in problems:
+        err(settings).note("warning", str(problem))
+    return 1 if wrong else 0
+
+
+def _tell(
+    settings: Settings, checked: Sequence[tuple[Path, int | None, Sequence[Issue]]], on: Given | None
+) -> bool:
+    """Say what was found; whether any of it is an error."""
     wrong = any(issue.level == "error" for _, _, issues in checked for issue in issues)
     if settings.json:
         from stackconf.shapes.issues import issues_data
@@ -68,8 +101,7 @@ def check(settings: Settings, files: tuple[str, ...]) -> int:
         for path, providers, issues in checked:
             show_issues(settings, issues, unmanaged=True)
             out(settings).line(f"{path}: {_verdict(providers, issues)}")
-    warn_of_plugins(settings, registry)
-    return 1 if wrong else 0
+    return wrong
 
 
 def _checked(

@@ -9,7 +9,7 @@ from stackconf.cli.output import emit_json, out
 from stackconf.cli.root import COMPLETE_VARIABLE, PROGRAM, root
 
 
-@click.command("completion", cls=Command)
+@click.command("completion", cls=Command, place="here")
 @click.argument("shell", metavar="SHELL", type=click.Choice(["bash", "zsh", "fish"]))
 @output_options
 @pass_settings

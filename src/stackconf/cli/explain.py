@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from stackconf.cli.machines import Given, one_machine
 from stackconf.cli.naming import ProviderName
-from stackconf.cli.opening import opened
+from stackconf.cli.opening import client_of, opened, stack_of
 from stackconf.cli.options import Command, Settings, pass_settings, stack_options
 from stackconf.cli.output import Screen, emit_json, out, plural, show_issues, value_text, visible
 from stackconf.cli.waiting import waiting
 
 if TYPE_CHECKING:
-    from stackconf.types import Issue, Origin, Provider
+    from stackconf.cli.opening import Opened
+    from stackconf.client.calls import Explained
+    from stackconf.types import Issue, Origin
 
 
 @click.command("explain", cls=Command, takes_hardware=True)
@@ -31,22 +33,35 @@ def explain(settings: Settings, provider: str, field: str | None) -> int:
     """
     on = one_machine(settings)
     with opened(settings, on=on) as stack, waiting(settings, "resolving"):
-        key = stack.key_of(provider)
-        found = stack.explain(key, field)
-        resolved = stack.resolution.providers[key].provider
-        share = stack.resolution.shares.get(key)
+        found = _explained(stack, provider, field)
+        key = found.provider
         issues = [issue for issue in stack.issues if issue.level == "error" or issue.provider == key]
     if settings.json:
-        _emit(resolved, found, issues, on, share.reason if share else None)
+        _emit(found, issues, on)
     else:
         screen = out(settings)
         if on:
             screen.line(f"hardware: {on}", "dim")
-        screen.line(f"{key} ({resolved.provider_type})", "bold")
-        if share is not None:
-            screen.paragraph(f"has {share.reason}" if share.units else share.reason, indent="  ", hang="    ")
-        _Explanation(screen).show(found, condensed=field is None and not settings.verbose)
+        screen.line(f"{key} ({found.provider_type})", "bold")
+        if found.share is not None:
+            has = "has " if found.has_some else ""
+            screen.paragraph(f"{has}{found.share}", indent="  ", hang="    ")
+        _Explanation(screen).show(found.origins, condensed=field is None and not settings.verbose)
     return int(show_issues(settings, issues))
+
+
+def _explained(stack: Opened, provider: str, field: str | None) -> Explained:
+    from stackconf.client import calls
+
+    client = client_of(stack)
+    if client is not None:
+        return client.do(calls.explained(provider, field))
+    key = stack.key_of(provider)
+    found = stack.explain(key, field)
+    resolution = stack_of(stack).resolution
+    share, kind = resolution.shares.get(key), resolution.providers[key].provider.provider_type
+    reason, some = (None, False) if share is None else (share.reason, bool(share.units))
+    return calls.Explained(key, kind, found, reason, some)
 
 
 class _Explanation:
@@ -94,17 +109,15 @@ class _Explanation:
             self._screen.paragraph(value_text(origin.value), indent=start, hang=" " * 10)
 
 
-def _emit(
-    provider: Provider, found: Iterable[Origin], issues: Sequence[Issue], on: Given | None, share: str | None
-) -> None:
+def _emit(found: Explained, issues: Sequence[Issue], on: Given | None) -> None:
     from stackconf.shapes.issues import issues_data
     from stackconf.shapes.origins import origin_data
 
     data: dict[str, Any] = {
-        "provider": provider.key,
-        "provider_type": provider.provider_type,
-        "fields": [origin_data(origin) for origin in found],
+        "provider": found.provider,
+        "provider_type": found.provider_type,
+        "fields": [origin_data(origin) for origin in found.origins],
         "issues": issues_data(issues),
     }
-    shared = {"share": share} if share is not None else {}
+    shared = {"share": found.share} if found.share is not None else {}
     emit_json({**data, **shared, **({"hardware": on.data()} if on else {})})

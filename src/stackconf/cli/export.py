@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stackconf.cli.opening import opened
+from stackconf.cli.opening import name_of, opened, server_here, stack_of
 from stackconf.cli.options import Command, Settings, pass_settings, stack_options
 from stackconf.cli.output import emit_json, err, out, plural, show_issues, value_text
 from stackconf.cli.waiting import waiting
@@ -32,11 +32,13 @@ def export(settings: Settings, *, output: str | None, in_place: bool, applied: b
     """
     if output and in_place:
         raise click.UsageError("give -o FILE or --in-place, not both")
+    if in_place and server_here(settings):
+        raise click.UsageError("--in-place changes the stack file where it is, and not over HTTP")
     with opened(settings) as stack, waiting(settings, "exporting"):
         exported = stack.export(output, in_place=in_place, applied=applied, class_defaults=whole)
-        target = stack.file.name if in_place else output
-        listed = stack.configurations.list() if in_place and not (applied or stack.file.sealed) else []
-        counting = [each.name for each in listed if each.assigned]
+        target = name_of(stack) if in_place else output
+        own = in_place and not applied and not stack_of(stack).file.sealed
+        counting = [each.name for each in stack.configurations.list() if each.assigned] if own else []
     if settings.json:
         from stackconf.shapes.exports import export_data
 

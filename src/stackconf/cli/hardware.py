@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 import click
 
 from stackconf.cli.machines import one_machine
-from stackconf.cli.opening import forget_machine, looking, open_registry, warn_of_plugins
+from stackconf.cli.opening import (
+    client_of,
+    forget_machine,
+    looking,
+    open_registry,
+    opened,
+    server_here,
+    warn_of_plugins,
+)
 from stackconf.cli.options import Command, Settings, pass_settings, stack_options
 from stackconf.cli.output import Screen, emit_json, out, plural
 from stackconf.cli.waiting import waiting
@@ -47,6 +55,8 @@ def hardware(settings: Settings, *, cards: bool, svg: str | None, usage: bool, a
         from stackconf.cli.usage import show as show_usage
 
         return show_usage(settings, svg)
+    if cards and settings.url:
+        raise click.UsageError("--catalogue is about no machine; leave --url out")
     if cards:
         from stackconf.cli.cards import show
 
@@ -55,6 +65,9 @@ def hardware(settings: Settings, *, cards: bool, svg: str | None, usage: bool, a
     on = one_machine(settings)
     if on:
         _show(settings, on.hardware, str(on), svg)
+        return 0
+    if server_here(settings):
+        _show(settings, _there(settings), "", svg)
         return 0
     registry = open_registry(settings)
     look = looking(registry)
@@ -65,6 +78,15 @@ def hardware(settings: Settings, *, cards: bool, svg: str | None, usage: bool, a
     _show(settings, found, "", svg)
     warn_of_plugins(settings, registry)
     return 0
+
+
+def _there(settings: Settings) -> Hardware:
+    """The machine of the server that is meant."""
+    from stackconf.client import calls
+
+    with opened(settings) as stack, waiting(settings, "asking the server"):
+        client = client_of(stack)
+        return client.do(calls.hardware(recorded=settings.json)) if client else stack.hardware
 
 
 def _show(settings: Settings, found: Hardware, source: str, svg: str | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from stackconf.cli.machines import one_machine
-from stackconf.cli.opening import opened, store_file
+from stackconf.cli.opening import opened, server_here, store_file
 from stackconf.cli.options import Command, Settings, pass_settings, stack_options
 from stackconf.cli.output import emit_json, emit_yaml, err, local_time, out, show_issues
 from stackconf.cli.waiting import waiting
@@ -46,9 +46,13 @@ def inspect(settings: Settings, *, whole: bool, applied: bool) -> int:
 
 
 def _applied(settings: Settings) -> int:
-    from stackconf.store.lastgood import last_applied
+    if server_here(settings):
+        with opened(settings) as stack:
+            found = stack.applied()
+    else:
+        from stackconf.store.lastgood import last_applied
 
-    found = last_applied(store_file(settings))
+        found = last_applied(store_file(settings))
     screen = err(settings)
     if settings.json:
         from stackconf.shapes.applied import applied_data

@@ -59,6 +59,10 @@ def provenance_data(hardware: Hardware) -> dict[str, Any]:
 
 def machines(settings: Settings) -> list[Given]:
     """Every machine that `--hardware` names, in order. Raises `InvalidConfig`."""
+    if settings.hardware:
+        from stackconf.cli.opening import server_here
+
+        server_here(settings)  # which refuses it
     if settings.hardware.count("-") > 1:
         raise InvalidConfig("standard input has one machine; --hardware - was given twice")
     return [Given(text, _read(text)) for text in settings.hardware]

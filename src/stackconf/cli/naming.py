@@ -55,7 +55,11 @@ def _quietly(names: Any, ctx: click.Context) -> list[str]:
 
 
 def _providers(settings: Settings) -> list[str]:
-    from stackconf.cli.opening import stack_here
+    from stackconf.cli.opening import opened, server_here, stack_here
+
+    if server_here(settings):
+        with opened(settings) as stack:
+            return [each.provider for each in stack.providers() if each.state != "disabled"]
     from stackconf.stackfile.model import load
 
     path = stack_here(settings)
@@ -63,7 +67,11 @@ def _providers(settings: Settings) -> list[str]:
 
 
 def _configurations(settings: Settings) -> list[str]:
-    from stackconf.cli.opening import stack_here, store_here
+    from stackconf.cli.opening import opened, server_here, stack_here, store_here
+
+    if server_here(settings):
+        with opened(settings) as there:
+            return [each.name for each in there.configurations.list()]
     from stackconf.stack import Stack
 
     path = stack_here(settings)

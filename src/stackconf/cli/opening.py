@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import click
 
@@ -17,11 +17,16 @@ from stackconf.errors import InvalidConfig, PluginLoadError
 if TYPE_CHECKING:
     from stackconf.cli.machines import Given
     from stackconf.cli.options import Settings
+    from stackconf.client.client import Client
     from stackconf.hardware.discovery import Looking
     from stackconf.registry.registry import Registry
     from stackconf.stack import Stack
 
+    Opened: TypeAlias = Stack | Client
+    """A stack that is here, or one behind a server: what either can be asked."""
+
 STACK_VARIABLE = "STACKCONF_STACK"
+URL_VARIABLE = "STACKCONF_URL"
 STORE_VARIABLE = "STACKCONF_STORE"
 STACK_NAMES = ("stack.yaml", "run.yaml", "config.yaml")
 
@@ -32,6 +37,64 @@ def stack_here(settings: Settings) -> Path | None:
     if given:
         return Path(given)
     return next((Path(name) for name in STACK_NAMES if Path(name).is_file()), None)
+
+
+def server_here(settings: Settings) -> str | None:
+    """The server that is meant: the option, or the variable where no file or store is named.
+
+    Raises `UsageError` beside an option that is about a stack here.
+    """
+    url = settings.url
+    if url is None and not (settings.stack or settings.store):
+        url = os.environ.get(URL_VARIABLE) or None
+    if url is None:
+        return None
+    given = {
+        "--stack": settings.stack,
+        "--store": settings.store,
+        "--runtime": settings.runtime,
+        "--skip-unknown": settings.skip_unknown,
+        "--plugin": settings.plugin,
+        "--hardware": settings.hardware,
+    }
+    option = next((option for option, value in given.items() if value), None)
+    if option is None:
+        return url
+    if settings.url is None:
+        raise click.UsageError(
+            f"{URL_VARIABLE} names a server, and {option} is for a stack here; add -s FILE"
+        )
+    if option in {"--stack", "--store"}:
+        raise click.UsageError(f"give --url or {option}, not both")
+    raise click.UsageError(f"{option} is for a stack here; the server of --url has its own")
+
+
+def refuse_url(ctx: click.Context, settings: Settings, *, always: bool) -> None:
+    """Raise `UsageError` where a server is meant, for a command that asks none. Without `always` the
+    variable does not count.
+    """
+    named = "--url" if settings.url else URL_VARIABLE
+    if settings.url or (always and server_here(settings)):
+        raise click.UsageError(
+            f"`{ctx.command_path}` works where the stack is, and not over HTTP ({named})"
+            + ("" if settings.url else "; add -s FILE for one that is here"),
+            ctx,
+        )
+
+
+def name_of(stack: Opened) -> str:
+    """What a person calls the stack: its file, as it was named, or the file's name on the server."""
+    return stack.name if client_of(stack) else str(stack_of(stack).file.name)
+
+
+def client_of(stack: Opened) -> Client | None:
+    """The client, if the stack is behind a server."""
+    return cast("Client", stack) if hasattr(stack, "url") else None
+
+
+def stack_of(stack: Opened) -> Stack:
+    """A stack that is here. Asked where `client_of` gives nothing."""
+    return cast("Stack", stack)
 
 
 def stack_path(settings: Settings) -> Path:
@@ -135,12 +198,27 @@ def looking(registry: Registry) -> Looking:
 
 
 @contextmanager
-def opened(settings: Settings, *, hardware: bool = True, on: Given | None = None) -> Iterator[Stack]:
-    """The stack, open; a plugin that could not be loaded is a warning at the end.
+def opened(settings: Settings, *, hardware: bool = True, on: Given | None = None) -> Iterator[Opened]:
+    """The stack, open, or the client of the server that is meant; of a stack here a plugin that could not
+    be loaded is a warning at the end.
 
     With `hardware` the machine is looked at while the heavier modules load, unless it is `on`
     another one.
     """
+    url = server_here(settings)
+    if url is not None:
+        from stackconf.client.client import Client
+
+        with Client(url) as client:
+            yield client
+        return
+    with opened_here(settings, hardware=hardware, on=on) as stack:
+        yield stack
+
+
+@contextmanager
+def opened_here(settings: Settings, *, hardware: bool = True, on: Given | None = None) -> Iterator[Stack]:
+    """As `opened`, for a command that works where the stack is."""
     path = stack_path(settings)
     registry = open_registry(settings)
     look = looking(registry) if hardware and on is None else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -20,6 +20,7 @@ class Settings:
 
     def __init__(self) -> None:
         self.stack: str | None = None
+        self.url: str | None = None
         self.store: str | None = None
         self.plugin: tuple[str, ...] = ()
         self.hardware: tuple[str, ...] = ()
@@ -54,6 +55,7 @@ def _shared(*names: str, **attributes: Any) -> Callable[[F], F]:
 
 _STACK = (
     _shared("-s", "--stack", metavar="FILE", type=click.Path(), help="The stack file."),
+    _shared("--url", metavar="URL", help="A server that hosts the stack, instead of a file here."),
     _shared("--store", metavar="PATH", type=click.Path(), help="Where its state is kept."),
     _shared("--runtime", metavar="NAME", help="What hosts the providers: ogx, llama-stack, or local."),
     _shared("--skip-unknown", is_flag=True, help="Leave providers of unknown types alone, with a warning."),
@@ -119,6 +121,8 @@ def _format_options(command: click.Command, ctx: click.Context, formatter: click
     for param in command.get_params(ctx):
         if param.name == "hardware" and not getattr(command, "takes_hardware", True):
             continue
+        if param.name == "url" and place_of(ctx) != "either":
+            continue
         record = param.get_help_record(ctx) if isinstance(param, click.Option) else None
         if record is not None:
             (shared if isinstance(param, Shared) else own).append(record)
@@ -128,15 +132,36 @@ def _format_options(command: click.Command, ctx: click.Context, formatter: click
                 formatter.write_dl(records)
 
 
+Place: TypeAlias = Literal["either", "stack", "here"]
+"""Where a command works: where the stack is or over HTTP, only where the stack is, or on this machine and
+whatever stack is meant.
+"""
+
+
+def place_of(ctx: click.Context) -> Place:
+    """Where the command of a context works, as it says itself or a group around it."""
+    above: click.Context | None = ctx
+    while above is not None:
+        place: Place = getattr(above.command, "place", "either")
+        if place != "either":
+            return place
+        above = above.parent
+    return "either"
+
+
 class Command(click.Command):
     """A command whose help shows its own options first.
 
-    One that does not take another machine refuses `--hardware`, which may stand before any command.
+    One that does not take another machine refuses `--hardware`, and one that works only in its `place`
+    `--url`: both may stand before any command.
     """
 
-    def __init__(self, *args: Any, takes_hardware: bool = False, **attributes: Any) -> None:
+    def __init__(
+        self, *args: Any, takes_hardware: bool = False, place: Place = "either", **attributes: Any
+    ) -> None:
         super().__init__(*args, **attributes)
         self.takes_hardware = takes_hardware
+        self.place = place
 
     def invoke(self, ctx: click.Context) -> Any:
         """As click does. Raises `UsageError` for another machine where this one is meant."""
@@ -146,6 +171,11 @@ class Command(click.Command):
                 " explain, providers list and hardware",
                 ctx,
             )
+        place = place_of(ctx)
+        if place != "either":
+            from stackconf.cli.opening import refuse_url
+
+            refuse_url(ctx, ctx.ensure_object(Settings), always=place == "stack")
         return super().invoke(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -157,6 +187,11 @@ class Group(click.Group):
     """A group of commands that says what a misspelt one was meant to be."""
 
     command_class = Command
+
+    def __init__(self, *args: Any, place: Place = "either", **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.place = place
+
     group_class = type  # a group's groups are such groups too
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

@@ -10,7 +10,7 @@ import click
 from stackconf.cli import sidebyside
 from stackconf.cli.failures import CHANGES, ERROR
 from stackconf.cli.machines import Given, labels, machines
-from stackconf.cli.opening import opened
+from stackconf.cli.opening import name_of, opened
 from stackconf.cli.options import Command, Settings, pass_settings, stack_options
 from stackconf.cli.output import (
     COSTS,
@@ -60,7 +60,7 @@ def plan(settings: Settings, *, out_file: str | None, exit_code: bool, every: bo
     on = given[0] if given else None
     with opened(settings, on=on) as stack, waiting(settings, "planning"):
         made = stack.plan() if out_file is None else stack.write_plan(out_file)
-        name = str(stack.file.name)
+        name = name_of(stack)
     if settings.json:
         from stackconf.shapes.plans import plan_data
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 VARIABLE = "STACKCONF_DISABLED_PLUGINS"
 
 
-@click.group("plugins", cls=Group)
+@click.group("plugins", cls=Group, place="here")
 @output_options
 def plugins() -> None:
     """List the installed plugins, or disable one before it is ever imported.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
 
 from stackconf.cli.machines import one_machine
 from stackconf.cli.naming import ProviderName
-from stackconf.cli.opening import open_hosted, opened, stack_here, warn_of_plugins
+from stackconf.cli.opening import open_hosted, opened, server_here, stack_here, warn_of_plugins
 from stackconf.cli.options import Group, Settings, pass_settings, stack_options
 from stackconf.cli.output import (
     COSTS,
@@ -22,11 +23,10 @@ from stackconf.cli.output import (
     value_text,
 )
 from stackconf.cli.waiting import waiting
-from stackconf.errors import UnknownName
 
 if TYPE_CHECKING:
     from stackconf.described import DescribedField, DescribedType, ListedProvider
-    from stackconf.registry.registry import Registry
+    from stackconf.stackfile.model import ProviderEntry
 
 
 @click.group("providers", cls=Group)
@@ -47,15 +47,14 @@ def list_(settings: Settings, *, types: bool) -> int:
     State is valid, invalid, disabled (in the stack file) or not managed (no plugin knows the type,
     and --skip-unknown allows that).
     """
-    if types or stack_here(settings) is None:
+    there = server_here(settings) is not None
+    if types or (not there and stack_here(settings) is None):
         if not types:
             err(settings).note("hint", "no stack file here, so these are the installed types")
         return _list_types(settings)
     on = one_machine(settings)
-    from stackconf.described import listed_providers
-
     with opened(settings, on=on) as stack, waiting(settings, "resolving"):
-        rows = listed_providers(stack.resolution.providers, stack.file, stack.store.status())
+        rows = stack.providers()
         issues = stack.issues
     if settings.json:
         from stackconf.shapes.issues import issues_data
@@ -83,13 +82,7 @@ def show(settings: Settings, name: str) -> None:
     PROVIDER_OR_TYPE is a provider of the stack (`inference/ollama`, `ollama`) or an installed type
     (`inference/remote::ollama`, `remote::ollama`). With -v also the fields of nested mappings.
     """
-    from stackconf.described import described
-
-    registry = open_hosted(settings)
-    try:
-        kind = described(registry, _type_key(name, settings, registry))
-    finally:
-        warn_of_plugins(settings, registry)
+    kind = _type_there(settings, name) if server_here(settings) else _type_here(settings, name)
     if settings.json:
         from stackconf.shapes.types import type_data
 
@@ -98,11 +91,32 @@ def show(settings: Settings, name: str) -> None:
         _show_type(out(settings), kind, nested=settings.verbose)
 
 
-def _list_types(settings: Settings) -> int:
-    from stackconf.described import listed_types
+def _type_there(settings: Settings, name: str) -> DescribedType:
+    with opened(settings) as stack:
+        return stack.provider_type(name)
+
+
+def _type_here(settings: Settings, name: str) -> DescribedType:
+    """The type that is meant; no stack is opened for it, and there may be none."""
+    from stackconf.described import described, type_key
 
     registry = open_hosted(settings)
-    found = listed_types(registry)
+    try:
+        return described(registry, type_key(registry, name, _entries(settings)))
+    finally:
+        warn_of_plugins(settings, registry)
+
+
+def _list_types(settings: Settings) -> int:
+    if server_here(settings):
+        with opened(settings) as stack:
+            found = stack.provider_types()
+    else:
+        from stackconf.described import listed_types
+
+        registry = open_hosted(settings)
+        found = listed_types(registry)
+        warn_of_plugins(settings, registry)
     if settings.json:
         from stackconf.shapes.types import listed_type_data
 
@@ -110,7 +124,6 @@ def _list_types(settings: Settings) -> int:
     else:
         rows = [(each.type, each.state, each.plugin) for each in found]
         out(settings).table(("type", "state", "plugin"), rows)
-    warn_of_plugins(settings, registry)
     return 0
 
 
@@ -118,36 +131,14 @@ def _cells(row: ListedProvider) -> tuple[str, str, str]:
     return (row.state, (row.last_apply or NOTHING).replace("_", " "), row.plugin or NOTHING)
 
 
-def _type_key(name: str, settings: Settings, registry: Registry) -> str:
-    """`api/provider_type` of what a person named. Raises `UnknownName`."""
-    keys = registry.type_keys()
-    if name in keys:
-        return name
-    found = [key for key in keys if key.split("/", 1)[1] == name] or _providers_called(name, settings)
-    if len(set(found)) == 1:
-        return found[0]
-    if found:
-        raise UnknownName(f"`{name}` is ambiguous; say one of {', '.join(sorted(set(found)))}")
-    from stackconf.suggest import did_you_mean
-
-    if "/" in name and "::" in name:
-        return name
-    hint = did_you_mean(name, [*keys, *(key.split("/", 1)[1] for key in keys)])
-    raise UnknownName(f"no provider or type `{name}`; {hint or '`stackconf providers list` shows them'}")
-
-
-def _providers_called(name: str, settings: Settings) -> list[str]:
-    """The type keys of the stack's providers of that key or id, if there is a stack."""
+def _entries(settings: Settings) -> Iterator[ProviderEntry]:
+    """The stack's providers, if there is a stack; it is read when a name is not that of a type."""
     path = stack_here(settings)
     if path is None:
-        return []
+        return
     from stackconf.stackfile.model import load
 
-    return [
-        f"{entry.api}/{entry.provider_type}"
-        for entry in load(path).providers
-        if name in {entry.key, entry.provider_id}
-    ]
+    yield from load(path).providers
 
 
 def _show_type(screen: Screen, kind: DescribedType, *, nested: bool) -> None:

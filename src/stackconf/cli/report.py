@@ -8,15 +8,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from stackconf.cli.failures import ERROR, INTERRUPTED
+from stackconf.cli.opening import client_of, stack_of
 from stackconf.cli.output import Screen, emit_json, err, out, visible
 from stackconf.errors import ApplyError
 
 if TYPE_CHECKING:
     from stackconf.apply import Observer, Outcome, Progress, Report
     from stackconf.cli.events import Lines
+    from stackconf.cli.opening import Opened
     from stackconf.cli.options import Settings
     from stackconf.cli.waiting import Line
-    from stackconf.stack import Stack
 
 _WORDS = {
     "applied": ("applied", "green"),
@@ -29,7 +30,7 @@ _WORDS = {
 _STEPS = {"apply": "applying", "check": "checking", "undo": "taking back"}
 
 
-def report_of(settings: Settings, stack: Stack, run: Callable[[], Report]) -> Report | None:
+def report_of(settings: Settings, stack: Opened, run: Callable[[], Report]) -> Report | None:
     """The report of an apply, a failed one too; `None` when it was interrupted, which is said.
 
     To be told to end counts as being interrupted: what was done is taken back.
@@ -129,8 +130,12 @@ def observer_of(line: Line) -> Observer:
     return observe
 
 
-def _tell_interrupted(settings: Settings, stack: Stack) -> None:
-    attempts = stack.store.attempts()
+def _tell_interrupted(settings: Settings, stack: Opened) -> None:
+    if client_of(stack):
+        err(settings).line("interrupted here; the server goes on with it")
+        err(settings).note("hint", "`stackconf status` says how it goes")
+        return
+    attempts = stack_of(stack).store.attempts()
     outcomes = attempts[0].report.get("outcomes", ()) if attempts else ()
     back = [each["provider"] for each in outcomes if each["state"] == "rolled_back"]
     lost = [each["provider"] for each in outcomes if each["state"] in {"failed", "unknown"}]

@@ -14,8 +14,8 @@ from stackconf.cli.waiting import waiting
 from stackconf.errors import StackconfError
 
 if TYPE_CHECKING:
+    from stackconf.cli.opening import Opened
     from stackconf.history import RolledBack
-    from stackconf.stack import Stack
 
 
 @click.command("rollback", cls=RevisionCommand)
@@ -58,7 +58,7 @@ def _told(done: RolledBack) -> str:
     return f"nothing to restore: the head, revision {done.revision}, says the same"
 
 
-def _applied(settings: Settings, stack: Stack, done: RolledBack) -> int:
+def _applied(settings: Settings, stack: Opened, done: RolledBack) -> int:
     from stackconf.cli.report import exit_code, observer_of, report_of
     from stackconf.shapes.history import rolled_back_data
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stackconf.cli.opening import opened
+from stackconf.cli.opening import opened_here
 from stackconf.cli.options import Group, Settings, output_options, pass_settings, stack_options
 from stackconf.cli.output import NOTHING, emit_json, err, out, plural
 from stackconf.errors import SecretError
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from stackconf.vault import SecretUse
 
 
-@click.group("secrets", cls=Group)
+@click.group("secrets", cls=Group, place="stack")
 @stack_options
 def secrets() -> None:
     """Secrets in registered configurations, and the keys of those that are kept encrypted.
@@ -35,7 +35,7 @@ def list_(settings: Settings) -> None:
 
     For an encrypted one, KEY is the id of the key that opens it.
     """
-    with opened(settings, hardware=False) as stack:
+    with opened_here(settings, hardware=False) as stack:
         uses = stack.secrets.list()
         keys = stack.secrets.keys
     if settings.json:
@@ -52,7 +52,7 @@ def list_(settings: Settings) -> None:
         err(settings).note("hint", f"the key {first} seals{rest}")
 
 
-@secrets.command("new-key", short_help="Make a key.")
+@secrets.command("new-key", place="here", short_help="Make a key.")
 @click.option("-o", "--out", "file", metavar="FILE", type=click.Path(), help="Write it to a new file.")
 @click.option("--add-to", metavar="FILE", type=click.Path(), help="Put it before the keys of a file.")
 @output_options
@@ -95,7 +95,7 @@ def rotate(settings: Settings) -> None:
 
     Revisions stay as they are, and no provider looks changed.
     """
-    with opened(settings, hardware=False) as stack:
+    with opened_here(settings, hardware=False) as stack:
         done = stack.secrets.rotate()
         others = stack.secrets.keys[1:]
     if settings.json:
@@ -119,7 +119,7 @@ def drop(settings: Settings, *, lost: bool) -> None:
     `stackconf secrets list` that the right keys are here. Where there is none at all, which may be
     a variable that was forgotten, nothing is dropped: set one, or make the new one first.
     """
-    with opened(settings, hardware=False) as stack:
+    with opened_here(settings, hardware=False) as stack:
         if lost and not stack.secrets.keys and stack.store.sealed():
             problem = "no key is here, so every encrypted secret would be dropped"
             raise SecretError(problem, f"set {KEY_FILE_VARIABLE}; if the key is lost, make a new one first")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from stackconf.store.base import Store
 
 
-@click.command("serve", cls=Command)
+@click.command("serve", cls=Command, place="here")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8420, show_default=True, help="And its port.")
 @click.option("--no-apply", is_flag=True, help="Do not begin with an apply.")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from stackconf.store.salvage import Recovered
 
 
-@click.group("store", cls=Group)
+@click.group("store", cls=Group, place="stack")
 @stack_options
 def store() -> None:
     """Where what is registered and applied is kept."""

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 from attrs import frozen
 
 from stackconf.cli.machines import one_machine
-from stackconf.cli.opening import opened
+from stackconf.cli.opening import client_of, opened, stack_of
 from stackconf.cli.output import emit_json, out, show_issues
 from stackconf.cli.picture import draw, write_svg
 from stackconf.cli.waiting import waiting
 from stackconf.hardware.picture import Use
 
 if TYPE_CHECKING:
+    from stackconf.cli.opening import Opened
     from stackconf.cli.options import Settings
     from stackconf.hardware.facts import Hardware
     from stackconf.hardware.shares import Share, Unit
@@ -37,9 +38,8 @@ def show(settings: Settings, svg: str | None) -> int:
     """Draw the machine with its tenants, and say why each has what it has; 1 where it does not fit."""
     on = one_machine(settings)
     with opened(settings, on=on) as stack, waiting(settings, "resolving"):
-        resolution = stack.resolution
-        issues = [issue for issue in resolution.issues if issue.code in CODES]
-        usage = _Usage(stack.hardware, stack.shares, _claimed(resolution.claims), issues)
+        issues = [issue for issue in stack.issues if issue.code in CODES]
+        usage = _Usage(stack.hardware, stack.shares, _claimed(_claims(stack)), issues)
     if settings.json:
         emit_json({**_data(usage), **({"hardware": on.data()} if on else {})})
     elif svg is not None:
@@ -50,6 +50,15 @@ def show(settings: Settings, svg: str | None) -> int:
             out(settings).line()
         _draw(settings, usage)
     return int(show_issues(settings, issues))
+
+
+def _claims(stack: Opened) -> Sequence[Claim]:
+    client = client_of(stack)
+    if client is None:
+        return stack_of(stack).resolution.claims
+    from stackconf.client import calls
+
+    return client.do(calls.claims())
 
 
 def _draw(settings: Settings, usage: _Usage) -> None:

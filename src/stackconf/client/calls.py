@@ -13,8 +13,8 @@ from urllib.parse import quote
 
 from attrs import evolve, field, frozen
 
-from stackconf.errors import InvalidConfig, StackconfError
-from stackconf.shapes.reading import Given
+from stackconf.errors import AccessDenied, InvalidConfig, StackconfError, Unreachable
+from stackconf.shapes.reading import Given, Misshapen
 
 if TYPE_CHECKING:
     from stackconf.comparison import Comparison
@@ -39,7 +39,9 @@ T = TypeVar("T")
 
 BRIEFLY, AS_LONG_AS_IT_TAKES = 60.0, None
 """Seconds to wait for an answer."""
-_FIRST_REDIRECT, _FIRST_ERROR = 300, 400
+_FIRST_REDIRECT, _FIRST_ERROR, _FIRST_FAILURE = 300, 400, 500
+_UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 401, 403, 404
+_HOW = "set STACKCONF_TOKEN or STACKCONF_TOKEN_FILE"
 _DEEPEST = 90
 """Levels of nesting of what is sent without being read here first."""
 
@@ -201,11 +203,11 @@ def _expecting(expected_revision: int | None, on_conflict: OnConflict) -> dict[s
     return {**expected, "on_conflict": on_conflict}
 
 
-def hardware() -> Call[Hardware]:
-    """`hardware`."""
+def hardware(*, recorded: bool = False) -> Call[Hardware]:
+    """`hardware`; as a snapshot it says where and when it was `recorded`."""
     from stackconf.shapes.hardware import hardware_from
 
-    return Call("GET", "/v1/inspect/hardware", hardware_from)
+    return Call("GET", "/v1/inspect/hardware", hardware_from, {"recorded": True} if recorded else {})
 
 
 def effective() -> Call[dict[str, Any]]:
@@ -433,23 +435,41 @@ def read(call: Call[T], status: int, content: bytes, media_type: str, url: str) 
     """
     import json
 
-    from stackconf.errors import AccessDenied, Unreachable
-    from stackconf.shapes.errors import error_from
+    from stackconf.shapes.errors import CONTENT_TYPE, error_from
 
     try:
         data = json.loads(content) if "json" in media_type else None
     except ValueError:
         data = None
-    if status in {401, 403} and not (isinstance(data, dict) and "/problems/" in str(data.get("type"))):
-        said = data.get("detail") if isinstance(data, dict) else None
-        raise AccessDenied(str(said or f"{url} refused the request ({status})"))
-    if isinstance(data, dict) and status >= _FIRST_ERROR:
-        raise error_from(data)
+    if status >= _FIRST_ERROR and isinstance(data, dict) and media_type.startswith(CONTENT_TYPE):
+        if "/problems/" not in str(data.get("type")):
+            raise _plain(status, str(data.get("detail") or data.get("title") or ""), call, url)
+        error = error_from(data)
+        raise AccessDenied(f"{error}; {_HOW}") if status == _UNAUTHORIZED else error
     if data is None or status >= _FIRST_REDIRECT:
-        raise Unreachable(f"{url} is no stackconf server: it answered {status}, {media_type or 'nothing'}")
+        raise _stranger(status, media_type, url)
     try:
         return call.read(data)
-    except StackconfError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise Unreachable(f"{url} answered what this stackconf cannot read: {error!r}") from error
+    except (Misshapen, KeyError, TypeError, ValueError, AttributeError) as error:
+        why = error.problem if isinstance(error, Misshapen) else repr(error)
+        raise Unreachable(f"{url} answered what this stackconf cannot read: {why}") from error
+
+
+def _plain(status: int, detail: str, call: Call[Any], url: str) -> StackconfError:
+    """What a server said that is no exception of a stack: about the request, not about the stack."""
+    if status in {_UNAUTHORIZED, _FORBIDDEN}:
+        return AccessDenied(detail or f"{url} refused the request")
+    if status == _NOT_FOUND:
+        return Unreachable(f"{url} does not know {call.path}; is it another version of stackconf?")
+    return StackconfError(f"{url} refused the request ({status}): {detail}")
+
+
+def _stranger(status: int, media_type: str, url: str) -> StackconfError:
+    """What an answer comes to that no stackconf server gives."""
+    kind = media_type.partition(";")[0] or "nothing"
+    if status in {_UNAUTHORIZED, _FORBIDDEN}:
+        return AccessDenied(f"{url} refused the request ({status}); {_HOW}")
+    if status >= _FIRST_FAILURE:
+        return Unreachable(f"{url} answered {status}, {kind}: a proxy that does not reach its server?")
+    more = ", which leads elsewhere" if _FIRST_REDIRECT <= status < _FIRST_ERROR else ""
+    return Unreachable(f"{url} is no stackconf server: it answered {status}, {kind}{more}")

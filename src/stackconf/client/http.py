@@ -113,6 +113,8 @@ def silence(asked: Mapping[str, Any]) -> float:
 
 def unreachable(url: str, error: Exception) -> StackconfError:
     """What a failed request comes to."""
+    import ssl
+
     import httpx
 
     if isinstance(error, httpx.ReadTimeout):
@@ -120,7 +122,14 @@ def unreachable(url: str, error: Exception) -> StackconfError:
     reason: BaseException = error
     while reason.__cause__ is not None or reason.__context__ is not None:
         reason = reason.__cause__ or reason.__context__  # type: ignore[assignment]
-    said = getattr(reason, "strerror", None) or str(reason) or type(error).__name__
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        how = "set SSL_CERT_FILE to the certificate of who signed it, if you know them"
+        return Unreachable(
+            f"{url}: its certificate is not trusted: {reason.verify_message.rstrip('.')}; {how}"
+        )
+    if isinstance(reason, ssl.SSLError):
+        return Unreachable(f"{url} does not speak TLS; is it http:// and not https://?")
+    said = getattr(reason, "strerror", None) or str(reason).rstrip(".") or type(error).__name__
     return Unreachable(f"cannot reach {url}: {said}; is `stackconf serve` running there?")
 
 

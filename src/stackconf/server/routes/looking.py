@@ -36,9 +36,18 @@ async def effective(request: Request) -> Response:
 
 
 @router.get("/v1/inspect/hardware")
-async def hardware(request: Request) -> Response:
-    """What is known about the machine that hosts the stack."""
-    return await said(request, lambda stack: hardware_data(stack.hardware))
+async def hardware(
+    request: Request,
+    recorded: bool = False,  # noqa: FBT001, FBT002 (a query's flag)
+) -> Response:
+    """What is known about the machine that hosts the stack; with `recorded` as a snapshot, which says of
+    which machine and from when it is.
+    """
+    from stackconf.hardware.snapshot import recorded as snapshot
+
+    return await said(
+        request, lambda stack: hardware_data(snapshot(stack.hardware) if recorded else stack.hardware)
+    )
 
 
 @router.get("/v1/issues")
