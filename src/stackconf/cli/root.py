@@ -75,6 +75,7 @@ class Root(Group):
             formatter.write_dl(
                 [
                     ("file", "--stack, or STACKCONF_STACK, or stack.yaml, run.yaml, config.yaml here"),
+                    ("server", "--url, or STACKCONF_URL where no file or store is given"),
                     ("state", "--store, or STACKCONF_STORE, or .stackconf/ beside the file"),
                 ]
             )

@@ -124,9 +124,8 @@ def unreachable(url: str, error: Exception) -> StackconfError:
         reason = reason.__cause__ or reason.__context__  # type: ignore[assignment]
     if isinstance(reason, ssl.SSLCertVerificationError):
         how = "set SSL_CERT_FILE to the certificate of who signed it, if you know them"
-        return Unreachable(
-            f"{url}: its certificate is not trusted: {reason.verify_message.rstrip('.')}; {how}"
-        )
+        why = reason.verify_message.rstrip(".")
+        return Unreachable(f"{url}: its certificate is not trusted: {why}; {how}")
     if isinstance(reason, ssl.SSLError):
         return Unreachable(f"{url} does not speak TLS; is it http:// and not https://?")
     said = getattr(reason, "strerror", None) or str(reason).rstrip(".") or type(error).__name__
