@@ -129,7 +129,7 @@ def test_a_certificate_that_nobody_knows(here, tmp_path):
             "-keyout",
             pem,
             "-out",
-            tmp_path / "crt",
+            crt,
         ],
         check=True,
         capture_output=True,
