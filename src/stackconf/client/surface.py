@@ -11,6 +11,7 @@ AT_HOME_ONLY: Mapping[str, str] = {
     "store": "it is the server's; `history()`, `show()`, `status()` and `applied()` tell what it holds",
     "secrets": "keys and secrets stay where the stack is",
     "resolution": "its configurations are objects with secrets in them; `effective()` has none",
+    "bind": "the store is the server's, and so is what it keeps",
     "beside": "a client may be used by several threads as it is",
     "recover_store": "it is for a store that nobody has open; run it where the store is",
 }

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from stackconf.errors import InvalidConfig
 from stackconf.given import Text
@@ -32,6 +32,11 @@ if TYPE_CHECKING:
     from stackconf.configurations import Registered
     from stackconf.given import Source
     from stackconf.stack import Stack
+
+Named: TypeAlias = Annotated[
+    str | None, Query(alias="name", description="The name, where a path cannot say it: `a/b`, or `..`")
+]
+"""The path then says anything."""
 
 router = APIRouter(tags=["configurations"])
 
@@ -91,35 +96,44 @@ async def register(request: Request) -> Response:
 
 
 @router.get("/v1/configurations/{name}")
-async def get(request: Request, name: str) -> Response:
+async def get(request: Request, name: str, named: Named = None) -> Response:
     """One configuration, registered or shipped."""
     from stackconf.history import shown_configuration
 
     def work() -> Response:
         with hosted_of(request).stack() as stack:
             revision = stack.revision
-            found = shown_configuration(stack.configurations.get(_named(request, name)))
+            found = shown_configuration(stack.configurations.get(name if named is None else named))
             return told(request, configuration_data(found), revision)
 
     return await in_thread(work)
 
 
 @router.delete("/v1/configurations/{name}")
-async def unregister(request: Request, name: str) -> Response:
+async def unregister(request: Request, name: str, named: Named = None) -> Response:
     """Forget a registered configuration, unassigning it first."""
-    return await _change(request, name, "unregistered", lambda stack: stack.configurations.unregister)
+    return await _change(
+        request,
+        name if named is None else named,
+        "unregistered",
+        lambda stack: stack.configurations.unregister,
+    )
 
 
 @router.post("/v1/configurations/{name}/assign")
-async def assign(request: Request, name: str) -> Response:
+async def assign(request: Request, name: str, named: Named = None) -> Response:
     """Make a configuration count, above those assigned before."""
-    return await _change(request, name, "assigned", lambda stack: stack.configurations.assign)
+    return await _change(
+        request, name if named is None else named, "assigned", lambda stack: stack.configurations.assign
+    )
 
 
 @router.post("/v1/configurations/{name}/unassign")
-async def unassign(request: Request, name: str) -> Response:
+async def unassign(request: Request, name: str, named: Named = None) -> Response:
     """Make a configuration no longer count; it stays available."""
-    return await _change(request, name, "unassigned", lambda stack: stack.configurations.unassign)
+    return await _change(
+        request, name if named is None else named, "unassigned", lambda stack: stack.configurations.unassign
+    )
 
 
 async def _change(
@@ -127,7 +141,6 @@ async def _change(
 ) -> Response:
     asked = await read_as(request, Expecting)
     expected = expecting(request, asked.expected_revision)
-    name = _named(request, name)
 
     def work() -> Response:
         with hosted_of(request).stack() as stack:
@@ -141,11 +154,6 @@ async def _change(
         return told(request, {"name": name, "result": word, "revision": revision, "plan": plan}, revision)
 
     return await in_thread(work)
-
-
-def _named(request: Request, name: str) -> str:
-    """The name in the path, or that of the query: a path says neither `a/b` nor `..`."""
-    return request.query_params.get("name", name)
 
 
 async def _registration(request: Request) -> Registration:
