@@ -594,6 +594,12 @@ class StackFileState(Document):
     problem: Problem | None
 
 
+class StoreState(Document):
+    """Why nothing can be written to the store now, if that is so."""
+
+    problem: str | None
+
+
 class Ready(Document):
     """Whether the stack can be applied, and what is in the way."""
 
@@ -603,6 +609,7 @@ class Ready(Document):
     applying: bool
     ending: bool
     stack_file: StackFileState
+    store: StoreState
     issues: list[Issue]
 
 

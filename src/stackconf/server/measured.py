@@ -122,7 +122,8 @@ class Metrics:
 
     def _look(self) -> Standings:
         with self._hosted.stack() as stack:
-            return Standings(stack.status(), len(self._hosted.pending()), not stack.resolution.errors)
+            valid = not stack.resolution.errors and not stack.store.trouble()
+            return Standings(stack.status(), len(self._hosted.pending()), valid)
 
     def _of_requests(self) -> Iterator[Metric]:
         from prometheus_client.core import CounterMetricFamily

@@ -218,6 +218,10 @@ class Store(Protocol):
         """The same store once more, for who must not wait until another thread has written."""
         ...
 
+    def trouble(self) -> str:
+        """Why nothing can be written now, as far as that is seen without trying; "" otherwise."""
+        ...
+
     def head(self) -> int:
         """The newest revision's number; 0 where there is none."""
         ...

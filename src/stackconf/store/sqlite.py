@@ -46,7 +46,7 @@ from stackconf.store.base import (
     restored_by,
 )
 from stackconf.store.retention import pruned
-from stackconf.store.trouble import Unreadable, decoding, refuse_torn, store_error
+from stackconf.store.trouble import Unreadable, decoding, refuse_torn, store_error, why_unwritable
 from stackconf.types import Provider
 
 if TYPE_CHECKING:
@@ -194,6 +194,10 @@ class SqliteStore:
     def beside(self) -> SqliteStore:
         """The same file over another connection, which reads while this one waits to write."""
         return SqliteStore(self.path, clock=self._clock)
+
+    def trouble(self) -> str:
+        """Why nothing can be written now: a full or read-only disk, rights; "" where none is seen."""
+        return why_unwritable(self.path)
 
     def head(self) -> int:
         """The newest revision's number; 0 where there is none."""

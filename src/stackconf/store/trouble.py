@@ -21,6 +21,8 @@ _UNREACHABLE = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE
 _WAL_SUFFIX = "-wal"
 _LOCKS = Path("/proc/locks")
 _FIELDS = 8
+_ROOM = 16 * 2**10
+"""Bytes that the smallest change may need."""
 _SMALLEST = 512
 """SQLite's smallest page, in bytes."""
 
@@ -98,6 +100,19 @@ def lock_holders(path: Path) -> list[int]:
             with suppress(ValueError):
                 found[int(fields[fields.index(wanted) - 1])] = None
     return [pid for pid in found if pid > 0 and pid != os.getpid()]
+
+
+def why_unwritable(path: Path) -> str:
+    """What speaks against writing to a store now, as far as can be told without trying; "" for nothing."""
+    folder = next((each for each in path.parents if each.is_dir()), path.parent)
+    try:
+        status = os.statvfs(folder)
+    except OSError as error:
+        return f"store {path}: {error.strerror}"
+    why = _why_unreachable(folder / path.name)
+    if not why and status.f_bavail * status.f_frsize < _ROOM:
+        why = f"the file system of {folder} is full"
+    return f"store {path}: {why}" if why else ""
 
 
 def _size(path: Path) -> int:

@@ -35,8 +35,8 @@ async def index(request: Request) -> Response:
 @router.get("/v1/ready")
 async def ready(request: Request) -> Response:
     """Whether the stack can be applied, and what is in the way: 503 while its configuration is wrong,
-    or the server is ending. A provider that is down does not make the whole stack unready; `settled`
-    says whether each runs with what is wanted.
+    its store cannot be written, or the server is ending. A provider that is down does not make the
+    whole stack unready; `settled` says whether each runs with what is wanted.
     """
     hosted = hosted_of(request)
 
@@ -44,8 +44,9 @@ async def ready(request: Request) -> Response:
         with hosted.stack() as stack:
             revision = stack.revision
             errors, settled = stack.resolution.errors, stack.status().settled
+            trouble = stack.store.trouble()
         file = hosted.file
-        fine = not errors and not hosted.applies.closed
+        fine = not errors and not trouble and not hosted.applies.closed
         data: dict[str, Any] = {
             "ready": fine,
             "settled": settled,
@@ -58,6 +59,7 @@ async def ready(request: Request) -> Response:
                 "tried_at": file.tried_at or None,
                 "problem": None if file.problem is None else error_data(file.problem),
             },
+            "store": {"problem": trouble or None},
             "issues": issues_data(errors),
         }
         status = HTTPStatus.OK if fine else HTTPStatus.SERVICE_UNAVAILABLE
