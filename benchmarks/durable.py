@@ -62,7 +62,7 @@ def _registering(folder: Path, stack: Stack) -> Iterator[Row]:
         return store.append(store.head(), next(given), action="register", subject="default", actor="me")
 
     append()
-    raw = _raw(folder / "raw.sqlite3", json.dumps(_given(1)))
+    raw = raw_write(folder / "raw.sqlite3", json.dumps(_given(1)))
     times = _in_turn({"raw": raw, "append": append, "register": register, "planned": planned})
     store.close()
     against = "sqlite3, WAL, FULL"
@@ -73,7 +73,7 @@ def _registering(folder: Path, stack: Stack) -> Iterator[Row]:
 
 
 def _applying(folder: Path, stack: Stack) -> Iterator[Row]:
-    raw = _raw(folder / "raw2.sqlite3", "x" * 200)
+    raw = raw_write(folder / "raw2.sqlite3", "x" * 200)
     stack.apply()
     times = _in_turn({"raw": raw, "nothing": stack.apply, "read": stack.store.view})
     yield _row(
@@ -111,7 +111,7 @@ def _registered(stack: Stack, given: Mapping[str, object]) -> int:
     return stack.configurations.register(given).revision
 
 
-def _raw(path: Path, body: str) -> Callable[[], object]:
+def raw_write(path: Path, body: str) -> Callable[[], object]:
     """One row inserted, in a transaction that is on the disk when it returns."""
     db = sqlite3.connect(path, isolation_level=None)
     db.execute("PRAGMA journal_mode = WAL")

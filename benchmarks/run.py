@@ -1,6 +1,7 @@
 """Run the benchmarks: `python benchmarks/run.py [NAME ...] [--json FILE]`.
 
-Names: import commands hardware objects linear files incremental registration calls durable peers.
+Names: import commands hardware objects linear files incremental registration calls durable peers
+serving.
 All, without one.
 Exits with 1 when a budget is not met.
 """
@@ -20,6 +21,7 @@ from durable import durable
 from peers import peers
 from registering import addressed_call, registration
 from resolving import from_files, from_objects, incremental, linear
+from serving import serving
 from starting import commands, hardware, imports
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Row]]] = {
     "calls": addressed_call,
     "durable": durable,
     "peers": peers,
+    "serving": serving,
 }
 
 

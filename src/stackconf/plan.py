@@ -170,15 +170,19 @@ def last_known(record: AppliedRecord | None) -> Snapshot | None:
     return {key: value for key, value in record.snapshot.items() if key != UNKNOWN}
 
 
+@frozen
+class _Digester:
+    key: bytes = field(repr=False)
+
+    def __call__(self, secret: str) -> str:
+        return hashlib.blake2b(secret.encode(), key=self.key, digest_size=16).hexdigest()
+
+
 def digester(key: bytes) -> Digest:
     """Digests of secrets, keyed by the store's own random key, so that equal secrets in two
-    stores, or a dictionary of likely ones, cannot be compared.
+    stores, or a dictionary of likely ones, cannot be compared. Those of one key are equal.
     """
-
-    def digest(secret: str) -> str:
-        return hashlib.blake2b(secret.encode(), key=key, digest_size=16).hexdigest()
-
-    return digest
+    return _Digester(key)
 
 
 def mark(provider: Provider, snapshot: Snapshot, digest: Digest) -> str:
@@ -196,8 +200,15 @@ def mark(provider: Provider, snapshot: Snapshot, digest: Digest) -> str:
 
 
 def snapshot(resolved: Resolved, digest: Digest) -> Snapshot:
-    """A provider's effective configuration as it is kept and compared: no secret in the clear."""
-    return {} if resolved.config is None else snapshot_of(resolved.config, digest)
+    """A provider's effective configuration as it is kept and compared: no secret in the clear.
+
+    It is made once for a provider that stays as it was resolved: a plan looks at all of them.
+    """
+    kept = resolved.snapshot
+    if kept is None or kept[0] != digest:
+        made = {} if resolved.config is None else snapshot_of(resolved.config, digest)
+        kept = resolved.snapshot = digest, made
+    return kept[1]
 
 
 def snapshot_of(config: BaseModel, digest: Digest) -> Snapshot:

@@ -85,6 +85,8 @@ class Resolved:
     stack_values: Data = field(default=EMPTY, repr=False)
     overlays: tuple[TakenOverlay, ...] = field(default=(), repr=False)
     issues: tuple[Issue, ...] = ()
+    snapshot: tuple[object, Data] | None = field(default=None, init=False, repr=False)
+    """What `stackconf.plan.snapshot` made of it, and with which digest."""
 
     @property
     def plan(self) -> ClassPlan | None:
