@@ -7,12 +7,15 @@ from collections.abc import Iterator, Mapping
 from stackconf import Issue, size_text
 from stackconf_llama_cpp.config import DEFAULT_URL, SIZES, LlamaCppServerConfig
 from stackconf_llama_cpp.memory import CACHE_TYPES, padded
+from stackconf_remote.addresses import address_issues
 from stackconf_remote.network import is_this_machine, server_address
 
 
 def issues(user_config: Mapping[str, object], config: LlamaCppServerConfig) -> Iterator[Issue]:
     """Everything about `config` that a person should know before it is applied."""
-    yield from _about_addresses(user_config, config)
+    given = config.base_url or DEFAULT_URL
+    operators = server_address(given, example=DEFAULT_URL, credential="auth_credential")
+    yield from address_issues(user_config, config, operators)
     if not config.is_here:
         yield from _about_unused(config)
         return
@@ -22,26 +25,6 @@ def issues(user_config: Mapping[str, object], config: LlamaCppServerConfig) -> I
     yield from _about_cache(config)
     yield from _about_devices(config)
     yield from _about_the_machine(config)
-
-
-def _about_addresses(user_config: Mapping[str, object], config: LlamaCppServerConfig) -> Iterator[Issue]:
-    given = config.base_url or DEFAULT_URL
-    operators = server_address(given, example=DEFAULT_URL, credential="auth_credential")
-    secret = config.token is not None or bool(config.network and config.network.headers)
-    if secret and user_config.get("url") is not None and config.address != operators:
-        # An error and not a warning: the running provider would send it as well.
-        yield Issue(
-            "the operator's credential is not for a server that a user names",
-            path="url",
-            hint=f"leave url out, or let the operator set base_url to {config.url}",
-        )
-    if config.base_url is not None and config.address != operators and "url" not in user_config:
-        yield Issue(
-            f"url ({config.address}) and base_url name two servers; url decides",
-            level="warning",
-            path="base_url",
-            hint="remove one of the two",
-        )
 
 
 def _about_unused(config: LlamaCppServerConfig) -> Iterator[Issue]:

@@ -7,7 +7,6 @@ stackconf's own. The values depend on the model and on each other, whoever set t
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Any
@@ -24,11 +23,11 @@ from pydantic import (
 )
 
 from stackconf import user_field
+from stackconf_models.cache import is_model_name
 from stackconf_sentence_transformers.devices import Place
 from stackconf_sentence_transformers.sizing import Asked, Sizing, size
 
 SIZES = ("device", "dtype", "batch_size", "max_seq_length", "processes")
-_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$"
 _DEVICE = r"^(cpu|mps|(cuda|xpu|npu|hpu)(:\d{1,4})?)$"
 
 
@@ -44,7 +43,7 @@ def _absolute(path: str | None) -> str | None:
 
 
 def _model_name(text: str | None) -> str | None:
-    if text is not None and not re.fullmatch(_NAME, text):
+    if text is not None and not is_model_name(text):
         raise ValueError(
             "not a model's name; write it like BAAI/bge-base-en-v1.5, and a folder into model_path"
         )

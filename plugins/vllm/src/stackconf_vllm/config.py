@@ -30,6 +30,7 @@ from pydantic import (
 )
 
 from stackconf import user_field
+from stackconf_models.cache import is_model_name
 from stackconf_remote.network import (
     Credential,
     NetworkConfig,
@@ -73,7 +74,6 @@ UPSTREAM_INLINE = {
 """The defaults of 0.2.12's `VLLMConfig`."""
 UPSTREAM_REASON = "upstream's own default; set model for what it and the cards allow"
 NOT_HERE = "not used: vLLM is on this machine only where config_file is set"
-_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$"
 
 
 def server_address(url: str) -> str:
@@ -125,7 +125,7 @@ def _plain_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _model_name(text: str) -> str:
-    if not re.fullmatch(_NAME, text):
+    if not is_model_name(text):
         raise ValueError(
             "not a model's name; write it like meta-llama/Llama-3.1-8B-Instruct, and a folder into model_path"
         )

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from stackconf import Issue
 from stackconf_models import Quantisation, choose_dtype, supports
+from stackconf_remote.addresses import address_issues
 from stackconf_remote.network import is_this_machine
 from stackconf_vllm.config import ENGINE_SETTINGS, EngineSettings, RemoteVllmConfig, server_address
 from stackconf_vllm.sizing import DTYPES, QUANTISATIONS, WHILE_LOADING, Sizing
@@ -20,7 +21,8 @@ UNPACKED_FROM = (8, 0)
 def issues(user_config: Mapping[str, object], config: EngineSettings) -> Iterator[Issue]:
     """Everything about `config` that a person should know before it is applied."""
     if isinstance(config, RemoteVllmConfig):
-        yield from _about_addresses(user_config, config)
+        operators = None if config.base_url is None else server_address(config.base_url)
+        yield from address_issues(user_config, config, operators)
         if not config.is_here:
             yield from _about_unused(config)
             return
@@ -28,25 +30,6 @@ def issues(user_config: Mapping[str, object], config: EngineSettings) -> Iterato
     yield from _about_fit(config, config.told)
     yield from _about_formats(config, config.told)
     yield from _about_limits(config, config.told)
-
-
-def _about_addresses(user_config: Mapping[str, object], config: RemoteVllmConfig) -> Iterator[Issue]:
-    operators = None if config.base_url is None else server_address(config.base_url)
-    secret = config.token is not None or bool(config.network and config.network.headers)
-    if secret and user_config.get("url") is not None and config.address != operators:
-        # An error and not a warning: the running provider would send it as well.
-        yield Issue(
-            "the operator's credential is not for a server that a user names",
-            path="url",
-            hint=f"leave url out, or let the operator set base_url to {config.url}",
-        )
-    if operators is not None and config.address != operators and "url" not in user_config:
-        yield Issue(
-            f"url ({config.address}) and base_url name two servers; url decides",
-            level="warning",
-            path="base_url",
-            hint="remove one of the two",
-        )
 
 
 def _about_unused(config: RemoteVllmConfig) -> Iterator[Issue]:
