@@ -8,6 +8,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+from attrs import evolve
+
+from stackconf import Visibility, simulate
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).with_name("side_by_side.txt")
@@ -180,6 +183,18 @@ def test_a_plan_for_another_machine_makes_no_store(cli, stack):
     cli("plan", "--hardware", "l4")
     cli("plan", "--hardware", "l4", "--hardware", "t4")
     assert not (stack / ".stackconf").exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "seen", "told"),
+    [("7", [False, False], ' "7" (hides all)'), ("1", [False, True], ' "1"'), ("0", [None, None], ' "0"')],
+)
+def test_a_variable_that_names_no_card_hides_all(cli, stack, value, seen, told):
+    box = simulate("l4:2")
+    cards = [evolve(card, visible=each) for card, each in zip(box.accelerators, seen, strict=True)]
+    named = (Visibility("CUDA_VISIBLE_DEVICES", value),)
+    evolve(box, accelerators=cards, visibility=named).save(stack / "box.json")
+    assert f"  CUDA_VISIBLE_DEVICES {told}\n" in cli("hardware", "--hardware", "box.json", plugin=False).out
 
 
 # ------------------------------------------------------------------------------------ side by side

@@ -22,7 +22,7 @@ from stackconf.cli.output import Screen, emit_json, out, plural
 from stackconf.cli.waiting import waiting
 
 if TYPE_CHECKING:
-    from stackconf.hardware.facts import Accelerator, Cpu, Hardware, Host, Limit, Memory, Problem
+    from stackconf.hardware.facts import Accelerator, Cpu, Hardware, Host, Limit, Memory, Problem, Visibility
 
 UNKNOWN = "unknown"
 _LABEL = 18
@@ -110,6 +110,13 @@ def _show(settings: Settings, found: Hardware, source: str, svg: str | None) -> 
     _Facts(out(settings)).tell(found)
 
 
+def _hides_all(variable: Visibility, found: Hardware) -> bool:
+    """Also what names no card at all, such as `9` on a machine with two, and what names one twice."""
+    cards = [card for card in found.accelerators if card.vendor == "nvidia"]
+    named_none = variable.variable == "CUDA_VISIBLE_DEVICES" and bool(cards)
+    return not variable.value or (named_none and all(card.visible is False for card in cards))
+
+
 class _Facts:
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
@@ -121,7 +128,8 @@ class _Facts:
         rest = self._accelerators(found)
         self._heading("Visibility variables")
         for variable in found.visibility:
-            self._fact(variable.variable, f'"{variable.value}"' + ("" if variable.value else " (hides all)"))
+            told = " (hides all)" if _hides_all(variable, found) else ""
+            self._fact(variable.variable, f'"{variable.value}"{told}')
         if not found.visibility:
             self._text("none is set")
         if rest:
