@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from attrs import evolve, field, frozen
 
 from stackconf.actor import current_actor
+from stackconf.choosing import Chosen, Listed, choose, compared
 from stackconf.conflicts import ABSENT, Absent, Expected, OnConflict, Providers, providers_of
 from stackconf.draft import Draft
 from stackconf.errors import Conflict, InvalidConfig, Sealed, UnknownName
@@ -61,18 +62,6 @@ class Registered:
         return self._planning()
 
 
-@frozen
-class Listed:
-    """One configuration in a listing. `assigned` is its place in the overlay, from 1; 0: it is not."""
-
-    name: str
-    source: str
-    providers: tuple[str, ...]
-    assigned: int
-    revision: int
-    description: str = ""
-
-
 class Configurations:
     """The registered configurations of a stack, and those that plugins ship."""
 
@@ -91,8 +80,57 @@ class Configurations:
         """
         return self._manager.at_head(self._store).rendered(USERS)
 
-    def list(self) -> list[Listed]:
-        """Every configuration, available or assigned, with its source; assigned ones first."""
+    def list(self, *, fit: bool = False) -> list[Listed]:
+        """Every configuration, available or assigned, with its source; assigned ones first. Of the
+        shipped ones those that have a provider or a type of the stack. With `fit` those that say for
+        which machine they are, are compared with the stack's.
+        """
+        listed = [self._with_requirement(each) for each in self._list()]
+        if fit and any(each.requirement is not None for each in listed):
+            manager = self._manager
+            return compared(listed, manager.hardware, manager.provider_keys(), manager.hardware_for)
+        return listed
+
+    def assign_best(
+        self,
+        providers: Sequence[str] = (),
+        *,
+        actor: str | None = None,
+        expected_revision: int | None = None,
+        on_conflict: OnConflict = "refuse",
+    ) -> Chosen:
+        """Assign the shipped configuration that this machine is for: of those that fit, the one that
+        asks for most, which says most about the machine.
+
+        With `providers`, each `api/provider_id` or an id that only one api has, only configurations
+        that set all of these count. Raises `InvalidConfig` when none fits, with what the nearest
+        lack, and when those that fit are for different providers.
+        """
+        self._refuse_sealed()
+        keys = [self._manager.key_of(each) for each in providers]
+        chosen = choose(self.list(fit=True), keys)
+        revision = self.assign(
+            chosen.name, actor=actor, expected_revision=expected_revision, on_conflict=on_conflict
+        )
+        return evolve(chosen, revision=revision)
+
+    def _with_requirement(self, listed: Listed) -> Listed:
+        shipped = self._shipped.get(listed.name)
+        if shipped is None or listed.source == "user":
+            return listed
+        return evolve(listed, requirement=shipped.requirement, provenance=shipped.provenance)
+
+    def _concerns(self, shipped: ShippedConfiguration) -> bool:
+        """Whether a shipped configuration has a provider, or a type, that the stack has too."""
+        providers = [entry.provider for entry in self._manager.stack.providers]
+        known = {each.key for each in providers} | {each.type_key for each in providers}
+        return any(
+            not known.isdisjoint({f"{api}/{entry['provider_id']}", f"{api}/{entry['provider_type']}"})
+            for api, entries in shipped.providers.items()
+            for entry in entries
+        )
+
+    def _list(self) -> Sequence[Listed]:
         state = self._store.read().state
         order = {name: number for number, name in enumerate(state.assigned, 1)}
         registered = [
@@ -109,7 +147,7 @@ class Configurations:
         shipped = [
             Listed(name, each.source, _keys_of(each.providers), 0, 0, each.description)
             for name, each in self._shipped.items()
-            if name not in state.configurations
+            if name not in state.configurations and self._concerns(each)
         ]
         return sorted(registered + shipped, key=lambda each: (each.assigned or len(order) + 1, each.name))
 

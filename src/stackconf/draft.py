@@ -31,7 +31,7 @@ from stackconf.types import Issue
 if TYPE_CHECKING:
     from stackconf.fields import ClassPlan
     from stackconf.given import Entry, Given
-    from stackconf.manager import Manager
+    from stackconf.manager import Manager, Overlays
     from stackconf.sealing import SealedSecret
     from stackconf.store.base import Configuration, State
     from stackconf.types import Provider
@@ -161,23 +161,59 @@ class Draft:
         before, after = manager.overlays(old_state), manager.overlays(new_state)
         errors: list[Issue] = []
         self.warnings = []
+        fresh: dict[str, Resolved] = {}
         for entry, _ in self._kept:
-            old = set(map(str, self._now(entry.key, before.get(entry.key, ())).issues))
+            old = set(map(str, self._now(entry.key, before).issues))
             with self._vault.arriving(self.sealed):
-                resolved = manager.resolve_one(entry.key, after.get(entry.key, ()))
+                resolved = manager.resolve_one(entry.key, after.get(entry.key, ()), after)
+            fresh[entry.key] = resolved
             new = (*self._of_file(entry), *resolved.issues)
             placed = [(self._placed(_tolerated(issue), entry), str(issue) in old) for issue in new]
             errors += [issue for issue, _ in placed if issue.level == "error"]
             self.warnings += [issue for issue, known in placed if issue.level == "warning" and not known]
+        if not errors:
+            with self._vault.arriving(self.sealed):
+                found = self._of_followers(before, after, fresh)
+                if manager.asks_for_others():
+                    found += self._disagreements(before, after, fresh)
+            errors += [issue for issue in found if issue.level == "error"]
+            self.warnings += [issue for issue in found if issue.level == "warning"]
         if errors:
             raise InvalidConfig(self._refusal, (*in_order(errors), *self._dropped))
 
-    def _now(self, key: str, overlays: tuple[Overlay, ...]) -> Resolved:
+    def _of_followers(self, before: Overlays, after: Overlays, fresh: dict[str, Resolved]) -> list[Issue]:
+        """What is wrong under the new state, and was not before it, with providers whose defaults are
+        derived from those that the draft is for.
+        """
+        found: list[Issue] = []
+        for key in self._manager.followers(fresh):
+            if key not in fresh:
+                old = set(map(str, self._now(key, before).issues))
+                fresh[key] = self._manager.at_hand(key, after.get(key, ()), after)
+                found += [issue for issue in fresh[key].issues if str(issue) not in old]
+        return found
+
+    def _disagreements(self, before: Overlays, after: Overlays, fresh: Mapping[str, Resolved]) -> list[Issue]:
+        """What is wrong between providers under the new state and was not before it."""
+        manager = self._manager
+        keys = manager.provider_keys()
+        old = {key: self._now(key, before) for key in keys}
+        new = {key: fresh.get(key) or manager.at_hand(key, after.get(key, ()), after) for key in keys}
+        told = set(map(str, manager.disagreements(old)))
+        entries = {entry.key: entry for entry, _ in self._kept}
+        return [
+            self._placed(issue, entries[issue.provider]) if issue.provider in entries else issue
+            for issue in manager.disagreements(new)
+            if str(issue) not in told
+        ]
+
+    def _now(self, key: str, before: Overlays) -> Resolved:
         """A provider as it is without the draft, resolved again only if somebody changed it since."""
+        overlays = before.get(key, ())
         found = self._effective.get(key)
         if found is not None and found[0] == overlays:
             return found[1]
-        return self._manager.at_hand(key, overlays)
+        return self._manager.at_hand(key, overlays, before)
 
     def _of_file(self, entry: Entry) -> list[Issue]:
         """What the stack file says wrong about a provider; it cannot be resolved for that."""
@@ -206,8 +242,9 @@ class Draft:
         manager = self._manager
         assigned = self._overlays.get(entry.key, ())
         below = tuple(takewhile(lambda overlay: overlay.name != self._name, assigned))
-        resolved = manager.at_hand(entry.key, below)
-        effective = manager.at_hand(entry.key, assigned) if below != assigned else resolved
+        around = self._overlays
+        resolved = manager.at_hand(entry.key, below, around)
+        effective = manager.at_hand(entry.key, assigned, around) if below != assigned else resolved
         self._effective[entry.key] = (assigned, effective)
         plan = resolved.plan
         if plan is None:

@@ -177,7 +177,7 @@ class Past:
             for entry in state.configurations[name].providers.get(record.provider.api, ())
             if entry["provider_id"] == record.provider.provider_id
         )
-        resolved = self._manager.resolve_one(key, overlays)
+        resolved = self._manager.resolve_one(key, overlays, self._manager.overlays(state))
         return Then(resolved, snapshot(resolved, self._digest))
 
     def actor(self, revision: int) -> str:

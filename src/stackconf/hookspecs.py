@@ -66,12 +66,19 @@ def discover_hardware() -> Iterable[Fact]:
 
 
 @hookspec(firstresult=True)
-def default_config(provider: Provider, hardware: Hardware) -> Mapping[str, object] | None:
+def default_config(
+    provider: Provider, hardware: Hardware, others: Mapping[Provider, BaseModel]
+) -> Mapping[str, object] | None:
     """Derive this provider's settings from the hardware, each with its reason.
 
     Returns a mapping of field names to values, nested where the config class is nested; a value
     may be `because(value, reason)`. Give only the fields that follow from the hardware. Pure:
     the same arguments give the same answer. The stack file and users' configurations override it.
+
+    `others` are the effective configurations of the stack's providers of the apis that the provider's
+    type depends on (`ProviderType.api_dependencies`), for settings that follow another provider's.
+    An implementation that takes it is called after these are resolved, and again when one of them
+    changes. One without a valid configuration is not among them.
 
     Example:
 
@@ -94,6 +101,7 @@ def validate_user_config(
     user_config: Mapping[str, object],
     config: BaseModel,
     hardware: Hardware,
+    others: Mapping[Provider, BaseModel],
 ) -> Iterable[Issue]:
     """Say what is wrong with a configuration beyond what its class can express.
 
@@ -101,6 +109,11 @@ def validate_user_config(
     `config` is the whole effective configuration, an instance of the config class. Returns
     `Issue` objects with `path` and `hint`; an `Issue` of level `"error"` refuses the
     configuration. Never raises for a user's mistake.
+
+    `others` are the effective configurations of the other providers of the stack, for providers that
+    must agree with each other. An implementation that takes it is called after all of them are
+    resolved, and again when any of them changes, which costs a little: leave it out where it is not
+    needed. A provider that has no valid configuration is not among them.
 
     Example:
 

@@ -6,7 +6,7 @@ only what a change touches. It writes to the store only in `apply`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from secrets import token_bytes
 from time import monotonic
@@ -18,7 +18,8 @@ from stackconf.apply import Observer, Report
 from stackconf.attempts import Attempts
 from stackconf.deadline import hook_seconds, map_with_deadline
 from stackconf.detectors import detectors_of
-from stackconf.errors import HookError, InvalidConfig, PluginLoadError, SecretError
+from stackconf.errors import HookError, InvalidConfig, PluginLoadError, SecretError, UnknownName
+from stackconf.following import Following, following
 from stackconf.plan import (
     Plan,
     ProviderChange,
@@ -30,9 +31,9 @@ from stackconf.plan import (
 from stackconf.registry.registry import Missing, Owned
 from stackconf.resolve.blame import PLUGIN_DEFECT, dropped_issues, in_order
 from stackconf.resolve.references import file_of, references_in
-from stackconf.resolve.resolve import Overlay, Resolved, resolve_provider
+from stackconf.resolve.resolve import ALONE, Overlay, Resolved, agreement_issues, resolve_provider
 from stackconf.store.lastgood import lost_since, refuse_lost
-from stackconf.suggest import did_you_mean
+from stackconf.suggest import did_you_mean, known
 from stackconf.types import Issue, Placement, Provider
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
     from stackconf.types import Accelerated
 
 Overlays = Mapping[str, tuple[Overlay, ...]]
+Followed = Mapping[str, Mapping[Provider, "BaseModel"]]
+"""For each provider that follows others, their configurations."""
 
 FACTS_KEEP = 5.0
 """Seconds after a look at the machine in which an apply does not look again."""
@@ -69,6 +72,8 @@ class Resolution:
     """What of the accelerators each provider that was given a part of them may use."""
     misplaced: tuple[Issue, ...] = ()
     """What is wrong with the stack file's placement on this machine."""
+    disagreements: tuple[Issue, ...] = ()
+    """What plugins that look at several providers find wrong between them."""
 
     @cached_property
     def claims(self) -> tuple[Claim, ...]:
@@ -88,13 +93,17 @@ class Resolution:
         if self.claims and self.hardware is not None:
             from stackconf.resolve.claims import claim_issues
 
-            found += claim_issues(self.claims, self.hardware, self.shares)
+            owned = {key: each.owned for key, each in self.providers.items()}
+            flows = {key: each.kind.flow for key, each in owned.items() if each is not None}
+            found += claim_issues(self.claims, self.hardware, self.shares, flows)
         for resolved in self.providers.values():
             found += [_with_way_out(issue, resolved) for issue in resolved.issues]
             plan = resolved.plan
             for taken in resolved.overlays:
                 if plan is not None:
                     found += dropped_issues(resolved.provider, taken, plan)
+        for issue in self.disagreements:
+            found.append(_with_way_out(issue, self.providers[issue.provider]))
         return in_order(found)
 
     @property
@@ -238,6 +247,7 @@ class Manager:
             stack.settings.get("unknown_types") == "skip" if skip_unknown is None else skip_unknown
         )
         self._sharing: _Sharing | None = None
+        self._who_follows: Following | None = None
         self._last: Resolution | None = None
         self._misspelt: tuple[Issue, ...] | None = None
         self._overlay_layer = _NO_OVERLAYS
@@ -288,8 +298,9 @@ class Manager:
         """What of the accelerators each provider that uses them may use, and why, by key."""
         from stackconf.hardware.shares import shared_out
 
-        wanting = self._wanting()
-        return shared_out(self.hardware, wanting, self._placement, little=_little(wanting))
+        wanting, placement = self._wanting(), self._placement
+        flows = self._flows({*wanting, *placement})
+        return shared_out(self.hardware, wanting, placement, little=_little(wanting), flows=flows)
 
     @property
     def _placement(self) -> Mapping[str, Placement]:
@@ -312,6 +323,24 @@ class Manager:
                 issues.append(told)
             return True
 
+    def _flows(self, keys: Collection[str]) -> dict[str, str]:
+        """The flows of those providers that run one after another."""
+        types = {key: self._entries[key] for key in keys if key in self._entries}
+        owners = {key: self.registry.find(each.api, each.provider_type) for key, each in types.items()}
+        return {key: each.kind.flow for key, each in owners.items() if isinstance(each, Owned)}
+
+    def hardware_for(self, keys: Collection[str]) -> Hardware:
+        """What of the machine these providers have between them; all of it where it is not shared out
+        among them.
+        """
+        shares = self._shared().shares
+        if not shares or not shares.keys() & {*keys}:
+            return self.hardware
+        from stackconf.hardware.shares import together
+
+        having = [key for key in keys if key in shares]
+        return together(self.hardware, {key: shares[key] for key in having}, self._flows(having))
+
     def _shared(self) -> _Sharing:
         """Who gets a part of the accelerators; most machines and stacks have nothing to share."""
         if self._sharing is None:
@@ -323,7 +352,8 @@ class Manager:
             if placement or len(wanting) > 1:
                 from stackconf.hardware.shares import sharing
 
-                found = sharing(hardware, wanting, placement, little=_little(wanting))
+                flows = self._flows({*wanting, *placement})
+                found = sharing(hardware, wanting, placement, little=_little(wanting), flows=flows)
                 issues += [self._misplaced(fault) for fault in found.faults]
                 self._sharing = _Sharing(found.shares, tuple(issues))
         return self._sharing
@@ -365,6 +395,19 @@ class Manager:
         entry = self._entries.get(key)
         return None if entry is None else entry.provider
 
+    def key_of(self, provider: str) -> str:
+        """The `api/provider_id` that a person means. Raises `UnknownName`."""
+        keys = self.provider_keys()
+        if provider in keys:
+            return provider
+        same_id = [key for key in keys if key.split("/", 1)[1] == provider]
+        if len(same_id) == 1:
+            return same_id[0]
+        if same_id:
+            raise UnknownName(f"`{provider}` is ambiguous; say one of {', '.join(same_id)}")
+        hint = did_you_mean(provider, [*keys, *(key.split("/", 1)[1] for key in keys)])
+        raise UnknownName(f"no provider `{provider}` in {self.stack.name}; {hint or known(keys)}")
+
     def provider_keys(self) -> list[str]:
         """`api/provider_id` of every enabled provider, in the file's order."""
         return list(reversed(self._entries))
@@ -390,8 +433,7 @@ class Manager:
             chosen = {} if afresh or self.stack.sealed else self._chosen(keys, overlays)
             providers.update(chosen)
             keys = [key for key in keys if key not in chosen]
-        fresh = self._resolve(keys, {} if self.stack.sealed else overlays)
-        providers.update(zip(keys, fresh, strict=True))
+        providers = self._resolve_with(providers, keys, {} if self.stack.sealed else overlays)
         self._referring = None
         self._last = self._resolution(providers, overlays)
         return self._last
@@ -414,8 +456,7 @@ class Manager:
 
     def resolve_files(self) -> Resolution:
         """What the file, the hardware and the classes alone say, without remembering it."""
-        keys = self.provider_keys()
-        return self._resolution(dict(zip(keys, self._resolve(keys, {}), strict=True)), {})
+        return self._resolution(self._resolve_with({}, self.provider_keys(), {}), {})
 
     def _resolution(self, providers: Mapping[str, Resolved], overlays: Overlays) -> Resolution:
         shared = self._shared()
@@ -427,24 +468,90 @@ class Manager:
             self.hardware,
             shared.shares,
             shared.issues,
+            self.disagreements(providers),
         )
 
-    def resolve_one(self, key: str, overlays: tuple[Overlay, ...]) -> Resolved:
-        """One provider under other overlays. The stack's own resolution stays as it is; if it comes to
-        have these overlays next, the provider is not resolved again.
+    def disagreements(self, providers: Mapping[str, Resolved]) -> tuple[Issue, ...]:
+        """What is wrong between providers, as the plugins say that take `others`; the rest is not
+        asked. A provider without a valid configuration is left out.
         """
-        resolved = self._resolve([key], {key: overlays})[0]
+        asking = [each for each in providers.values() if each.owned and each.owned.hooks.asks_for_others]
+        if not asking:
+            return ()
+        hardware, shares = self.hardware, self._shared().shares
+        configs = {each.provider: each.config for each in providers.values() if each.config is not None}
+
+        def judge(resolved: Resolved) -> tuple[Issue, ...]:
+            others = {key: config for key, config in configs.items() if key != resolved.provider}
+            share = shares.get(resolved.provider.key)
+            return agreement_issues(
+                resolved, others, hardware if share is None else share.hardware, self.stack
+            )
+
+        def late(resolved: Resolved) -> tuple[Issue, ...]:
+            entry = resolved.entry
+            return self._late(entry).issues if entry is not None else ()
+
+        judged = map_with_deadline(judge, asking, seconds=hook_seconds(), late=late)
+        return tuple(issue for issues in judged for issue in issues)
+
+    def followers(self, keys: Collection[str]) -> list[str]:
+        """The providers whose defaults are derived from these, each after all that it follows; imports
+        the plugins of all.
+        """
+        return self._following().after(keys)
+
+    def asks_for_others(self) -> bool:
+        """Whether any provider of the stack is judged by the others; imports the plugins of all."""
+        found = (self.registry.find(each.api, each.provider_type) for each in self._entries.values())
+        return any(isinstance(each, Owned) and each.hooks.asks_for_others for each in found)
+
+    def resolve_one(
+        self, key: str, overlays: tuple[Overlay, ...], beside: Overlays | None = None
+    ) -> Resolved:
+        """One provider under other overlays; `beside` are those of the providers that it follows, the
+        stack's own unless given. The stack's own resolution stays as it is; if it comes to have these
+        overlays next, the provider is not resolved again.
+        """
+        return self._resolve_one(key, overlays, self._followed(key, beside))
+
+    def at_hand(self, key: str, overlays: tuple[Overlay, ...], beside: Overlays | None = None) -> Resolved:
+        """One provider under overlays that it may have already; then it is not resolved again, unless
+        they refer to secrets, which may be others by now, or one that it follows has changed.
+        """
+        last, followed = self._last, self._followed(key, beside)
+        if last is not None and last.overlays.get(key, ()) == overlays and not _refer(overlays):
+            kept = last.providers[key]
+            if kept.followed == followed:
+                return kept
+        return self._resolve_one(key, overlays, followed)
+
+    def _resolve_one(
+        self, key: str, overlays: tuple[Overlay, ...], followed: Mapping[Provider, BaseModel]
+    ) -> Resolved:
+        resolved = self._resolve([key], {key: overlays}, {key: followed})[0]
         self._candidates[key] = (overlays, resolved)
         return resolved
 
-    def at_hand(self, key: str, overlays: tuple[Overlay, ...]) -> Resolved:
-        """One provider under overlays that it may have already; then it is not resolved again, unless
-        they refer to secrets, which may be others by now.
-        """
-        last = self._last
-        if last is not None and last.overlays.get(key, ()) == overlays and not _refer(overlays):
-            return last.providers[key]
-        return self.resolve_one(key, overlays)
+    def _followed(self, key: str, beside: Overlays | None) -> Mapping[Provider, BaseModel]:
+        """The configurations that a provider follows, under these overlays."""
+        entry = self._entries[key]
+        owned = self.registry.find(entry.api, entry.provider_type)
+        if not isinstance(owned, Owned) or not owned.hooks.follows:
+            return ALONE
+        if beside is None or self.stack.sealed:
+            beside = {} if self._last is None or self.stack.sealed else self._last.overlays
+        order = self._following()
+        found = {
+            each: self.at_hand(each, beside.get(each, ()), beside) for each in order.followed.get(key, ())
+        }
+        return order.given(key, found)
+
+    def _following(self) -> Following:
+        if self._who_follows is None:
+            providers = {key: self._entries[key].provider for key in self.provider_keys()}
+            self._who_follows = following(providers, self.registry)
+        return self._who_follows
 
     def overlays(self, state: State) -> Overlays:
         """The overlay layer of a state: for each provider, what the assigned configurations say."""
@@ -605,12 +712,41 @@ class Manager:
         resolved = self._last.providers.get(key) if self._last is not None else None
         return None if resolved is None else resolved.config
 
-    def _resolve(self, keys: Sequence[str], overlays: Overlays) -> list[Resolved]:
-        hardware = self.hardware
+    def _resolve_with(
+        self, kept: Mapping[str, Resolved], keys: Sequence[str], overlays: Overlays
+    ) -> dict[str, Resolved]:
+        """What is kept, with these providers resolved, and whoever follows one that is another now."""
         hung: dict[OwnerHooks, str] = {}
-        entries = [self._entries[key] for key in keys]
-        for entry in entries:  # imports have a deadline of their own, and are not some provider's fault
+        if not kept:
+            self._import(keys)
+        order = self._following()
+        found = dict(kept)
+        first = [key for key in keys if key not in order.followed]
+        found.update(zip(first, self._resolve(first, overlays, hung=hung), strict=True))
+        for wave in order.waves:
+            given = {key: order.given(key, found) for key in wave}
+            due = [
+                key for key in wave if key in keys or key not in found or found[key].followed != given[key]
+            ]
+            found.update(zip(due, self._resolve(due, overlays, given, hung), strict=True))
+        return {key: found[key] for key in self.provider_keys()} if order.waves else found
+
+    def _import(self, keys: Sequence[str]) -> None:
+        """Import the plugins: that has a deadline of its own, and is not some provider's fault."""
+        for entry in map(self._entries.__getitem__, keys):
             self.registry.find(entry.api, entry.provider_type)
+
+    def _resolve(
+        self,
+        keys: Sequence[str],
+        overlays: Overlays,
+        followed: Followed | None = None,
+        hung: dict[OwnerHooks, str] | None = None,
+    ) -> list[Resolved]:
+        hardware = self.hardware
+        hung, followed = hung if hung is not None else {}, followed or {}
+        entries = [self._entries[key] for key in keys]
+        self._import(keys)
         shares = self._shared().shares
 
         def resolve(entry: ProviderEntry) -> Resolved:
@@ -626,6 +762,7 @@ class Manager:
                 overlays=overlays.get(entry.key, ()),
                 stack=self.stack,
                 opener=self.opener,
+                followed=followed.get(entry.key, ALONE),
             )
             resolved.issues += self.registry.runtime_issues_of(entry.key)
             return resolved if resolved.owned is not None else self._tolerated(resolved)
@@ -634,7 +771,7 @@ class Manager:
             owned = self.registry.find_loaded(entry.api, entry.provider_type)
             if owned is not None:
                 hung[owned.hooks] = entry.key
-            return self._late(entry)
+            return evolve(self._late(entry), followed=followed.get(entry.key, ALONE))
 
         return map_with_deadline(resolve, entries, seconds=hook_seconds(), late=late)
 

@@ -4,6 +4,9 @@ An entry point of the group `stackconf.configurations` names a package (`"acme_a
 YAML file in that package's folder is one configuration, named `<entry point>/<file stem>`:
 
     description: One 80 GB card
+    provenance: {source: "https://acme.example/tuning", verified: true}
+    hardware:
+      cards: {slug: h100-80gb-sxm, count: 1}
     providers:
       inference:
       - provider_id: ollama
@@ -20,11 +23,21 @@ from typing import TYPE_CHECKING, Any
 from attrs import frozen
 
 from stackconf.errors import InvalidConfig, PluginLoadError
+from stackconf.fitting import Requirement, read_requirement
 from stackconf.registry.metadata import CONFIGURATIONS
 
 if TYPE_CHECKING:
     from stackconf.registry.metadata import Advertised
     from stackconf.registry.registry import Registry
+
+
+@frozen
+class ShippedProvenance:
+    """Where the values of a shipped configuration are from, and whether somebody tried them."""
+
+    source: str
+    verified: bool = False
+    note: str = ""
 
 
 @frozen
@@ -35,6 +48,9 @@ class ShippedConfiguration:
     providers: Mapping[str, Sequence[Mapping[str, Any]]]
     source: str
     description: str = ""
+    requirement: Requirement | None = None
+    """The machine it is for; `None`: it does not say."""
+    provenance: ShippedProvenance | None = None
 
 
 def shipped_configurations(registry: Registry) -> list[ShippedConfiguration]:
@@ -68,9 +84,24 @@ def _configurations(entry: Advertised) -> Iterator[ShippedConfiguration]:
             item = {"provider_id": each.provider_id, "provider_type": each.provider_type}
             providers.setdefault(each.api, []).append({**item, "config": dict(each.config)})
         data = given.document.data if given.document else {}
-        description = data.get("description", "") if "providers" in data else ""
+        told = data if "providers" in data else {}
         source = f"{entry.distribution} {entry.version}".strip()
-        yield ShippedConfiguration(f"{entry.name}/{file.stem}", providers, source, str(description))
+        try:
+            requirement = read_requirement(told["hardware"]) if "hardware" in told else None
+            provenance = _provenance(told["provenance"]) if "provenance" in told else None
+        except ValueError as error:
+            raise ValueError(f"{file.name}: {error}") from None
+        name, description = f"{entry.name}/{file.stem}", str(told.get("description", ""))
+        yield ShippedConfiguration(name, providers, source, description, requirement, provenance)
+
+
+def _provenance(data: object) -> ShippedProvenance:
+    if not isinstance(data, Mapping) or not isinstance(data.get("source"), str):
+        raise ValueError("provenance is a mapping with source, verified and note")  # noqa: TRY004 (a file's)
+    verified = data.get("verified", False)
+    if not isinstance(verified, bool):
+        raise ValueError(f"provenance.verified is true or false, not {verified!r}")  # noqa: TRY004 (a file's)
+    return ShippedProvenance(data["source"], verified, str(data.get("note", "")))
 
 
 def _folder(package: str) -> Path:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Self
 from attrs import evolve
 
 from stackconf.actor import current_actor
-from stackconf.configurations import Configurations, Listed, Registered
+from stackconf.choosing import Chosen, Listed
+from stackconf.configurations import Configurations, Registered
 from stackconf.conflicts import Expected
 from stackconf.errors import InvalidConfig, UnknownName
 from stackconf.given import OnDropped
@@ -20,7 +21,7 @@ from stackconf.resolve.origins import origins
 from stackconf.resolve.render import SHOWN
 from stackconf.sealing import SETTING, keyring
 from stackconf.store.sqlite import SqliteStore
-from stackconf.suggest import did_you_mean, known
+from stackconf.suggest import did_you_mean
 from stackconf.vault import Vault
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from stackconf.types import Issue, Origin
 
 __all__ = [
+    "Chosen",
     "Configurations",
     "Listed",
     "OnDropped",
@@ -472,16 +474,7 @@ class Stack:
 
     def key_of(self, provider: str) -> str:
         """The `api/provider_id` that a person means. Raises `UnknownName`."""
-        keys = self.manager.provider_keys()
-        if provider in keys:
-            return provider
-        same_id = [key for key in keys if key.split("/", 1)[1] == provider]
-        if len(same_id) == 1:
-            return same_id[0]
-        if same_id:
-            raise UnknownName(f"`{provider}` is ambiguous; say one of {', '.join(same_id)}")
-        hint = did_you_mean(provider, [*keys, *(key.split("/", 1)[1] for key in keys)])
-        raise UnknownName(f"no provider `{provider}` in {self.file.name}; {hint or known(keys)}")
+        return self.manager.key_of(provider)
 
 
 def default_store_path(stack_file: Path) -> Path:

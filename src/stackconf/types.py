@@ -39,6 +39,8 @@ class ProviderType:
     where there are any: several of them are given shares, and `"little"` only a corner of a card.
     Where that depends on the provider, such as on whether its server is here, it is a function of the
     `config` that the stack file has for it.
+    Providers of types with one `flow` run one after another, never at once: they have one share
+    together. Name it after your distribution.
     `user_fields` are the fields that users may set where the class, which somebody else wrote, does
     not say so itself: dotted paths, each with what a change of it costs (`None`: not the user's, below
     one that is); `update` is what a change of any other field costs.
@@ -59,6 +61,7 @@ class ProviderType:
     user_fields: Mapping[str, UpdateClass | None] | None = field(default=None, repr=False, hash=False)
     update: UpdateClass = "restart"
     in_process: bool = False
+    flow: str = ""
 
     @property
     def key(self) -> str:

@@ -126,7 +126,6 @@ def test_every_command_that_takes_a_machine_says_which(cli, stack, args, start):
         ["drift"],
         ["configurations", "register", "{}"],
         ["configurations", "assign", "x"],
-        ["configurations", "list"],
         ["plugins", "list"],
         ["providers", "show", "one"],
     ],

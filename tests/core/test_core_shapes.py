@@ -23,8 +23,9 @@ from pydantic import BaseModel, SecretStr
 import stackconf.shapes
 from stackconf import ProviderType, StackconfError, StalePlan, errors, simulate, user_field
 from stackconf.apply import Progress, Report
+from stackconf.choosing import Chosen, Listed
 from stackconf.comparison import Comparison, Row
-from stackconf.configurations import Configurations, Listed, Registered
+from stackconf.configurations import Configurations, Registered
 from stackconf.conflicts import ABSENT, FieldConflict, FieldDiff
 from stackconf.described import DescribedType, ListedProvider, ListedType, described, listed_types
 from stackconf.drift import Drift
@@ -47,6 +48,7 @@ from stackconf.shapes.configurations import (
 from stackconf.shapes.drift import drift_data, drift_from
 from stackconf.shapes.errors import PROBLEMS, error_data, error_from, headers_of, status_of
 from stackconf.shapes.exports import export_data, export_from
+from stackconf.shapes.fits import chosen_data, chosen_from
 from stackconf.shapes.hardware import (
     hardware_data,
     hardware_from,
@@ -124,6 +126,7 @@ SHAPES = [
     Shape(Pruned, pruned_data, pruned_from),
     Shape(Configuration, configuration_data, configuration_from),
     Shape(Listed, listed_data, listed_from),
+    Shape(Chosen, chosen_data, chosen_from),
     Shape(Registered, lambda each: registered_data(each, assigned=True), registered_from),
     Shape(Drift, drift_data, drift_from),
     Shape(Exported, export_data, export_from),
@@ -169,6 +172,9 @@ def known_names() -> dict[str, Any]:
         "conflicts",
         "drift",
         "comparison",
+        "choosing",
+        "fitting",
+        "shipped",
     ):
         found |= vars(importlib.import_module(f"stackconf.{module}"))
     for module in ("store.base", "store.lastgood", "export.export", "hardware.facts", "hardware.shares"):
@@ -189,7 +195,8 @@ def anything(kind: Any) -> st.SearchStrategy[Any]:
     if origin is Literal:
         return st.sampled_from(arguments)
     if origin is tuple:
-        assert arguments[-1] is ..., kind
+        if arguments[-1] is not ...:
+            return st.tuples(*map(anything, arguments))
         return st.lists(anything(arguments[0]), max_size=2).map(tuple)
     assert attrs.has(kind), kind
     return built(kind)

@@ -18,7 +18,8 @@ from stackconf.cli.output import NOTHING, emit_json, emit_yaml, err, out, plural
 from stackconf.cli.waiting import waiting
 
 if TYPE_CHECKING:
-    from stackconf.configurations import Listed, Registered
+    from stackconf.choosing import Listed
+    from stackconf.configurations import Registered
     from stackconf.conflicts import OnConflict
     from stackconf.given import OnDropped, Source
     from stackconf.plan import Plan
@@ -124,21 +125,26 @@ def register(
     _tell_registered(settings, registered, assigned=assigned)
 
 
-@configurations.command("list", short_help="List the registered and the shipped ones.")
+@configurations.command("list", takes_hardware=True, short_help="List the registered and the shipped ones.")
 @stack_options
 @pass_settings
 def list_(settings: Settings) -> None:
-    """List what is registered or shipped by plugins, and what is assigned, lowest first."""
-    with opened(settings, hardware=False) as stack:
-        listed = stack.configurations.list()
+    """List what is registered or shipped by plugins, and what is assigned, lowest first.
+
+    Where one says for which machine it is, this machine is compared with that; with --hardware
+    another machine is.
+    """
+    from stackconf.cli.machines import one_machine
+
+    with opened(settings, hardware=False, on=one_machine(settings)) as stack:
+        listed = stack.configurations.list(fit=True)
         revision = stack.revision
     if settings.json:
         from stackconf.shapes.configurations import listed_data
 
         emit_json({"revision": revision, "configurations": [listed_data(each) for each in listed]})
     elif listed:
-        head = ("name", "state", "source", "revision", "providers", "description")
-        out(settings).table(head, [_row(each) for each in listed])
+        _show_listed(settings, listed)
     else:
         err(settings).note("hint", "none is registered; `stackconf configurations register --help` says how")
 
@@ -162,12 +168,27 @@ def get(settings: Settings, name: str) -> None:
 
 
 @configurations.command("assign", short_help="Make one count.")
-@click.argument("name", type=ConfigurationName())
+@click.argument("name", type=ConfigurationName(), required=False)
+@click.option("--best", is_flag=True, help="The shipped one that this machine is for.")
+@click.option("--for", "providers", metavar="PROVIDER", multiple=True, help="With --best: one that sets it.")
 @_expecting
 @stack_options
 @pass_settings
-def assign(settings: Settings, name: str, *, expecting: Expecting) -> None:
-    """Make a configuration count, above those assigned before."""
+def assign(
+    settings: Settings, name: str | None, *, best: bool, providers: tuple[str, ...], expecting: Expecting
+) -> None:
+    """Make a configuration count, above those assigned before.
+
+    With --best it is the shipped one that this machine is for: of those that fit, the one that asks
+    for most. Where none fits, it is said what is missing for the nearest.
+    """
+    if best == (name is not None):
+        raise click.UsageError("give the name of a configuration, or --best")
+    if providers and not best:
+        raise click.UsageError("--for goes with --best")
+    if name is None:
+        _assign_best(settings, providers, expecting)
+        return
     with opened(settings) as stack, waiting(settings, "checking"):
         revision = stack.configurations.assign(name, **expecting)
         made = stack.plan()
@@ -201,6 +222,55 @@ def unregister(settings: Settings, name: str, *, expecting: Expecting) -> None:
 
 
 configurations.add_command(inspect)
+
+
+def _assign_best(settings: Settings, providers: tuple[str, ...], expecting: Expecting) -> None:
+    with opened(settings) as stack, waiting(settings, "checking"):
+        chosen = stack.configurations.assign_best(providers, **expecting)
+        made = stack.plan()
+    if settings.json:
+        from stackconf.shapes.fits import chosen_data
+        from stackconf.shapes.plans import plan_data
+
+        emit_json({**chosen_data(chosen), "result": "assigned", "plan": plan_data(made)})
+        return
+    screen = out(settings)
+    screen.line(f"assigned `{chosen.name}` as revision {chosen.revision}")
+    screen.line(f"  for {chosen.requirement}; this machine {chosen.fit}")
+    if chosen.passed_over:
+        others = ", ".join(chosen.passed_over)
+        screen.paragraph(f"it asks for more than what fits as well: {others}", indent="  ")
+    hint_apply(settings, len(made.changes))
+
+
+def _show_listed(settings: Settings, listed: Sequence[Listed]) -> None:
+    head: tuple[str, ...] = ("name", "state", "source", "revision", "providers", "description")
+    listed = sorted(listed, key=_nearness) if any(each.fit is not None for each in listed) else listed
+    rows = [_row(each) for each in listed]
+    if any(each.fit is not None for each in listed):
+        head = (*head[:2], "machine", *head[2:])
+        rows = [
+            (*row[:2], _fit_text(each, full=settings.verbose), *row[2:])
+            for row, each in zip(rows, listed, strict=True)
+        ]
+    out(settings).table(head, rows)
+
+
+def _nearness(listed: Listed) -> tuple[object, ...]:
+    """Assigned ones first, in their order, then the best, then the nearest."""
+    from stackconf.fitting import nearness
+
+    if listed.assigned or listed.fit is None:
+        return listed.assigned == 0, False, (0, 0)
+    return True, not listed.best, nearness(listed.fit)
+
+
+def _fit_text(listed: Listed, *, full: bool) -> str:
+    if listed.fit is None:
+        return NOTHING
+    if listed.fit.verdict == "no" and not full:
+        return "no"
+    return f"best; {listed.fit}" if listed.best else str(listed.fit)
 
 
 def _source(source: str | None, config: str | None) -> Source:

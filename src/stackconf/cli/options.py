@@ -168,7 +168,7 @@ class Command(click.Command):
         if ctx.ensure_object(Settings).hardware and not self.takes_hardware:
             raise click.UsageError(
                 f"`{ctx.command_path}` is about this machine; --hardware is for plan, check, inspect,"
-                " explain, providers list and hardware",
+                " explain, providers list, configurations list and hardware",
                 ctx,
             )
         place = place_of(ctx)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from attrs import evolve
+
 from stackconf.actor import current_actor
 from stackconf.apply import Report
+from stackconf.choosing import choose
 from stackconf.client import calls, http
 from stackconf.client.surface import missing
 from stackconf.errors import InvalidConfig, Unreachable
@@ -17,9 +20,10 @@ if TYPE_CHECKING:
     import httpx
 
     from stackconf.apply import Observer
+    from stackconf.choosing import Chosen, Listed
     from stackconf.client.calls import Call
     from stackconf.comparison import Comparison
-    from stackconf.configurations import Listed, Registered
+    from stackconf.configurations import Registered
     from stackconf.conflicts import OnConflict
     from stackconf.described import DescribedType, ListedProvider, ListedType
     from stackconf.drift import Drift
@@ -349,9 +353,11 @@ class AsyncRemoteConfigurations:
         """The user fields of every provider, in issue 993's shape."""
         return await self._client.do(calls.inspect())
 
-    async def list(self) -> list[Listed]:
-        """Every configuration, available or assigned, with its source; assigned ones first."""
-        return await self._client.do(calls.list_())
+    async def list(self, *, fit: bool = False) -> list[Listed]:
+        """Every configuration, available or assigned, with its source; assigned ones first. With `fit`
+        those that say for which machine they are, are compared with the server's.
+        """
+        return await self._client.do(calls.list_(fit=fit))
 
     async def get(self, name: str) -> Configuration:
         """One configuration, registered or shipped. Raises `UnknownName`."""
@@ -392,6 +398,24 @@ class AsyncRemoteConfigurations:
         """Make a configuration part of the overlay, above those assigned before. The revision."""
         call = calls.change("assign", name, expected_revision=expected_revision, on_conflict=on_conflict)
         return await self._client.do(call, actor)
+
+    async def assign_best(
+        self,
+        providers: Sequence[str] = (),
+        *,
+        actor: str | None = None,
+        expected_revision: int | None = None,
+        on_conflict: OnConflict = "refuse",
+    ) -> Chosen:
+        """Assign the shipped configuration that the server's machine is for, of those that set these
+        providers. Raises `InvalidConfig` when none fits, with what the nearest lack.
+        """
+        keys = [await self._client.key_of(each) for each in providers]
+        chosen = choose(await self.list(fit=True), keys)
+        revision = await self.assign(
+            chosen.name, actor=actor, expected_revision=expected_revision, on_conflict=on_conflict
+        )
+        return evolve(chosen, revision=revision)
 
     async def unassign(
         self,

@@ -17,8 +17,9 @@ from stackconf.errors import AccessDenied, InvalidConfig, StackconfError, Unreac
 from stackconf.shapes.reading import Given, Misshapen
 
 if TYPE_CHECKING:
+    from stackconf.choosing import Listed
     from stackconf.comparison import Comparison
-    from stackconf.configurations import Listed, Registered
+    from stackconf.configurations import Registered
     from stackconf.conflicts import OnConflict
     from stackconf.described import DescribedType, ListedProvider, ListedType
     from stackconf.drift import Drift
@@ -95,13 +96,14 @@ def inspect() -> Call[dict[str, Any]]:
     return Call("GET", "/v1/inspect/configurations", dict)
 
 
-def list_() -> Call[list[Listed]]:
-    """`configurations.list()`."""
+def list_(*, fit: bool) -> Call[list[Listed]]:
+    """`configurations.list(fit=...)`."""
     from stackconf.shapes.configurations import listed_from
 
-    return Call(
-        "GET", "/v1/configurations", lambda data: [listed_from(each) for each in data["configurations"]]
-    )
+    def read(data: Any) -> list[Listed]:
+        return [listed_from(each) for each in data["configurations"]]
+
+    return Call("GET", "/v1/configurations", read, {"fit": "true"} if fit else {})
 
 
 def get(name: str) -> Call[Configuration]:

@@ -6,6 +6,7 @@ whole ones, neighbours together, or, where there are fewer units than providers,
 Providers that need little are guests: each has `LEAST_SHARE` of one unit, its CUDA context counted in,
 and whoever has the unit otherwise to itself has all the rest: an engine takes no more than its usual
 0.90 or 0.92 of that.
+Providers of one flow, which run one after another, count as one and have the same.
 
 Of the memory of a unit that several share at most `SHARED_LIMIT` is given away. Source: vLLM starts
 only where `free >= gpu_memory_utilization x total` (`gpu_worker.py`, "Free memory on device ... is
@@ -82,8 +83,10 @@ def shared_out(
     placement: Mapping[str, Placement] | None = None,
     *,
     little: Collection[str] = (),
+    flows: Mapping[str, str] | None = None,
 ) -> dict[str, Share]:
     """The share of each provider in `wants` and in `placement`, by key; those in `little` need little.
+    `flows` has the flow of those that run one after another with others.
 
     >>> from stackconf.hardware.simulation import simulate
     >>> box = simulate("l40s:2")
@@ -99,7 +102,7 @@ def shared_out(
     >>> dict(small["inference/a"].units), dict(small["inference/b"].units)
     ({(0, None): 1.0, (1, None): 0.95}, {(1, None): 0.05})
     """
-    return dict(sharing(hardware, wants, placement, little=little).shares)
+    return dict(sharing(hardware, wants, placement, little=little, flows=flows).shares)
 
 
 def sharing(
@@ -108,13 +111,23 @@ def sharing(
     placement: Mapping[str, Placement] | None = None,
     *,
     little: Collection[str] = (),
+    flows: Mapping[str, str] | None = None,
 ) -> Sharing:
-    """As `shared_out`, with what is wrong with the placement on this machine."""
-    placement = placement or {}
+    """As `shared_out`, with what is wrong with the placement on this machine.
+
+    >>> from stackconf.hardware.simulation import simulate
+    >>> flows = {"eval/x": "x", "post_training/x": "x"}
+    >>> for key, share in shared_out(simulate("l40s:4"), [*flows, "inference/a"], flows=flows).items():
+    ...     print(key, "has", share.reason)
+    eval/x has cards 0-1, in turn with post_training/x: 4 cards divided among 2 users
+    inference/a has cards 2-3: 4 cards divided among 2 users
+    post_training/x has cards 0-1, in turn with eval/x: 4 cards divided among 2 users
+    """
+    placement, flows = placement or {}, flows or {}
     keys = sorted({*wants, *placement})
-    if not placement and len(keys) == 1:
+    if not placement and len({tenant_of(key, flows) for key in keys}) == 1:
         whole = dict.fromkeys(_units(hardware), 1.0)
-        return Sharing({keys[0]: Share(hardware, "no other provider uses accelerators", whole)})
+        return Sharing({key: Share(hardware, _alone(key, keys), whole) for key in keys})
     if not hardware.visible_accelerators:
         reason = (
             "this machine has no accelerator"
@@ -122,14 +135,27 @@ def sharing(
             else "no accelerator is known"
         )
         return Sharing({key: Share(hardware, reason) for key in keys}, tuple(_nothing_to_place(placement)))
-    out = _Division(hardware, placement)
+    out = _Division(hardware, placement, flows)
     out.place()
     rest = [key for key in keys if key not in placement]
     large = [key for key in rest if key not in little]
     if large:
         out.seat([key for key in rest if key in little])
-    out.divide(large or rest)
+    out.divide_flows(large or rest)
     return Sharing({key: out.share(key) for key in keys}, tuple(out.faults))
+
+
+def tenant_of(key: str, flows: Mapping[str, str]) -> tuple[str, str]:
+    """Who counts in a division: a provider, or the flow that it belongs to."""
+    flow = flows.get(key)
+    return ("flow", flow) if flow else ("", key)
+
+
+def _alone(key: str, keys: Collection[str]) -> str:
+    rest = [each for each in keys if each != key]
+    if not rest:
+        return "no other provider uses accelerators"
+    return f"all of it in turn with {', '.join(rest)}; no other provider uses accelerators"
 
 
 def unit_name(hardware: Hardware, unit: Unit) -> str:
@@ -192,6 +218,7 @@ class _Division:
 
     hardware: Hardware
     placement: Mapping[str, Placement]
+    flows: Mapping[str, str]
     faults: list[Fault] = field(factory=list)
     given: dict[str, dict[Unit, float]] = field(factory=dict)
     why: dict[str, str] = field(factory=dict)
@@ -218,9 +245,10 @@ class _Division:
 
     def _give_rest(self, unit: Unit, keys: Sequence[str]) -> None:
         """All that is left of a unit, to those who were placed there without an amount."""
-        others = self._of(unit)
-        limit = 1.0 if len(keys) == 1 and not others else SHARED_LIMIT
-        part = (limit - sum(others.values())) / len(keys)
+        tenants = {self._tenant(key) for key in keys}
+        others = {key: part for key, part in self._of(unit).items() if self._tenant(key) not in tenants}
+        limit = 1.0 if len(tenants) == 1 and not others else SHARED_LIMIT
+        part = (limit - self._sum(others)) / len(tenants)
         for key in keys:
             if part + _TOLERANCE < LEAST_SHARE:
                 self._fault(
@@ -285,11 +313,12 @@ class _Division:
         told: dict[str, list[Unit]] = {}
         for unit in _units(self.hardware):
             of = self._of(unit)
-            if len(of) > 1 and sum(of.values()) > SHARED_LIMIT + _TOLERANCE:
+            several = len({self._tenant(key) for key in of}) > 1
+            if several and self._sum(of) > SHARED_LIMIT + _TOLERANCE:
                 told.setdefault(_told(of), []).append(unit)
         for text, units in told.items():
             of = self._of(units[0])
-            much = sum(of.values())
+            much = self._sum(of)
             over = much > 1 + _TOLERANCE
             problem = (
                 "is more than all of it" if over else "leaves too little for engines to start side by side"
@@ -325,8 +354,32 @@ class _Division:
             self.given[key] = {best: LEAST_SHARE}
             self.guests.add(key)
 
+    def divide_flows(self, keys: Sequence[str]) -> None:
+        """Give every provider without a placement what no placement takes; those of a flow the same, or
+        what others of it were placed on.
+        """
+        first: dict[tuple[str, str], str] = {self._tenant(key): key for key in reversed(keys)}
+        placed: dict[tuple[str, str], list[str]] = {}
+        for key in sorted(self.placement):
+            placed.setdefault(self._tenant(key), []).append(key)
+        self.divide([key for tenant, key in sorted(first.items(), key=_second) if tenant not in placed])
+        for key in keys:
+            tenant = self._tenant(key)
+            if tenant in placed:
+                self._give_the_flows(key, placed[tenant])
+            elif first[tenant] != key:
+                self.given[key], self.why[key] = self.given[first[tenant]], self.why[first[tenant]]
+
+    def _give_the_flows(self, key: str, placed: Sequence[str]) -> None:
+        """What those have together with which a provider runs in turn."""
+        units: dict[Unit, float] = {}
+        for other in placed:
+            for unit, part in self.given[other].items():
+                units[unit] = max(part, units.get(unit, 0.0))
+        self.given[key], self.why[key] = units, f"where the stack file places {', '.join(placed)}"
+
     def divide(self, keys: Sequence[str]) -> None:
-        """Give every provider without a placement what no placement takes."""
+        """Give these providers, each of another flow or of none, what no placement takes."""
         if not keys:
             return
         taken = {unit for key in self.placement for unit in self.given[key]}
@@ -334,7 +387,7 @@ class _Division:
         if len(free) >= len(keys):
             self._runs(keys, free)
         elif free:
-            self._together(keys, free, f"{len(keys)} providers on {len(free)} {self._noun(free)}")
+            self._together(keys, free, f"{self._users(keys)} on {len(free)} {self._noun(free)}")
         else:
             left = {unit: self._left(unit) for unit in _units(self.hardware)}
             some = [unit for unit in sorted(left, key=lambda unit: -left[unit]) if left[unit] >= LEAST_SHARE]
@@ -343,7 +396,7 @@ class _Division:
     def _runs(self, keys: Sequence[str], free: Sequence[Unit]) -> None:
         """Whole units, neighbours together; the first providers get one more where it does not come out."""
         each, more = divmod(len(free), len(keys))
-        why = f"{len(free)} {self._noun(free)} divided among {len(keys)} provider{'s' * (len(keys) > 1)}"
+        why = f"{len(free)} {self._noun(free)} divided among {self._users(keys)}"
         start = 0
         for number, key in enumerate(keys):
             end = start + each + (number < more)
@@ -352,7 +405,7 @@ class _Division:
             start = end
 
     def _together(self, keys: Sequence[str], units: Sequence[Unit], why: str) -> None:
-        """Fewer units than providers: they take turns, and share the memory of what they have in common."""
+        """Fewer units than providers: each has one, and shares its memory with the others on it."""
         waiting = list(keys)
         tenants: dict[Unit, list[str]] = {unit: [] for unit in units}
         left = {unit: self._left(unit) for unit in units}
@@ -387,7 +440,10 @@ class _Division:
         others = sorted(
             {other for other, given in self.given.items() if other != key and given.keys() & units.keys()}
         )
-        shared = f", shared with {', '.join(others)}" if others else ""
+        flow = [other for other in others if self._tenant(other) == self._tenant(key)]
+        rest = [other for other in others if other not in flow]
+        shared = f", shared with {', '.join(rest)}" if rest else ""
+        shared += f", in turn with {', '.join(flow)}" if flow else ""
         return f"{amount}{self._text(units)}{shared}: {self.why[key]}"
 
     def _turn_away(self, key: str) -> None:
@@ -406,10 +462,26 @@ class _Division:
 
     def _left(self, unit: Unit) -> float:
         """What may still be given away of a unit that somebody has something of."""
-        return SHARED_LIMIT - sum(self._of(unit).values())
+        return SHARED_LIMIT - self._sum(self._of(unit))
 
     def _of(self, unit: Unit) -> dict[str, float]:
         return {key: given[unit] for key, given in sorted(self.given.items()) if unit in given}
+
+    def _tenant(self, key: str) -> tuple[str, str]:
+        return tenant_of(key, self.flows)
+
+    def _sum(self, of: Mapping[str, float]) -> float:
+        """What is taken of a unit: of a flow only what takes most, as its providers take turns."""
+        most: dict[tuple[str, str], float] = {}
+        for key, part in of.items():
+            tenant = self._tenant(key)
+            most[tenant] = max(part, most.get(tenant, 0.0))
+        return sum(most.values())
+
+    def _users(self, keys: Sequence[str]) -> str:
+        """How many there are to divide among; a flow is one, and is no provider."""
+        noun = "user" if any(self.flows.get(key) for key in keys) else "provider"
+        return f"{len(keys)} {noun}{'s' * (len(keys) > 1)}"
 
     def _text(self, units: Iterable[Unit]) -> str:
         return units_text(self.hardware, units)
@@ -464,6 +536,34 @@ def _part(card: Accelerator, here: Mapping[int | None, float]) -> Accelerator:
     )
 
 
+def together(
+    hardware: Hardware, shares: Mapping[str, Share], flows: Mapping[str, str] | None = None
+) -> Hardware:
+    """The machine narrowed to what several providers have between them.
+
+    >>> from stackconf.hardware.simulation import simulate
+    >>> box = simulate("l4:4")
+    >>> shares = shared_out(box, ["inference/a", "inference/b"])
+    >>> len(together(box, {"inference/a": shares["inference/a"]}).accelerators)
+    2
+    >>> together(box, shares) is box
+    True
+    """
+    tenants: dict[tuple[str, str], dict[Unit, float]] = {}
+    for key, share in shares.items():
+        of = tenants.setdefault(tenant_of(key, flows or {}), {})
+        for unit, part in share.units.items():
+            of[unit] = max(part, of.get(unit, 0.0))
+    units: dict[Unit, float] = {}
+    for given in tenants.values():
+        for unit, part in given.items():
+            units[unit] = min(1.0, units.get(unit, 0.0) + part)
+    if not units:
+        return next((share.hardware for share in shares.values()), hardware)
+    everything = dict.fromkeys(_units(hardware), 1.0)
+    return hardware if units == everything else narrowed(hardware, units)
+
+
 def without_accelerators(hardware: Hardware, reason: str) -> Hardware:
     """The machine as one that has none for sure, with a problem that says why."""
     about = ("accelerators", "everything")
@@ -485,6 +585,10 @@ def _pci_address(text: str) -> tuple[int, ...] | None:
     """The numbers of a PCI address, of whatever length its domain is written."""
     match = _PCI.fullmatch(text)
     return None if match is None else tuple(int(part or "0", 16) for part in match.groups())
+
+
+def _second(pair: tuple[object, str]) -> str:
+    return pair[1]
 
 
 def _told(of: Mapping[str, float]) -> str:

@@ -232,7 +232,12 @@ def _read_cores(text: str) -> tuple[int, int]:
     return physical, logical
 
 
-def _read_size(text: str) -> int:
+def read_size(text: str) -> int:
+    """An amount of memory with its unit, in bytes. Raises `ValueError` in one line.
+
+    >>> read_size("64GiB"), read_size("1.5 GB")
+    (68719476736, 1500000000)
+    """
     match = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([A-Za-z]*)", text)
     if match is None:
         raise ValueError(f"expected an amount with its unit, as in 64GiB, not `{_shown(text)}`")
@@ -281,10 +286,10 @@ def _read_version(text: str) -> str:
 
 KEYS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "cpu": ("cores", _read_cores),
-    "memory": ("memory", _read_size),
+    "memory": ("memory", read_size),
     "numa": ("numa", lambda text: _whole(text, most=MOST_NODES)),
     "quota": ("quota", _read_quota),
-    "limit": ("limit", _read_size),
+    "limit": ("limit", read_size),
     "nvlink": ("nvlink", _read_yes),
     "cuda": ("cuda", _read_version),
     "driver": ("driver", _read_version),

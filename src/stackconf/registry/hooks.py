@@ -189,19 +189,28 @@ class OwnerHooks:
         self._default = hook.default_config
         self._validate = hook.validate_user_config
         self._apply = hook.apply_config
+        self._alone, self._together = self._stages()
         self._plain_default = _plain(hook.default_config, ("provider", "hardware"))
         self._plain_validate = _plain(
             hook.validate_user_config, ("provider", "user_config", "config", "hardware")
         )
 
-    def default_config(self, provider: Provider, hardware: Hardware) -> Mapping[str, object] | None:
-        """What the plugins derive from the hardware, reasons included. Raises `HookError`."""
+    def default_config(
+        self,
+        provider: Provider,
+        hardware: Hardware,
+        others: Mapping[Provider, BaseModel] | None = None,
+    ) -> Mapping[str, object] | None:
+        """What the plugins derive from the hardware and from the providers that this one follows,
+        reasons included. Raises `HookError`.
+        """
         self.calling = "default_config"
+        arguments = {"provider": provider, "hardware": hardware, "others": others or {}}
         try:
             if (plain := self._plain_default) is not None and not self._manager.monitored:
                 result: Any = plain(provider, hardware)
             else:
-                result = self._default(provider=provider, hardware=hardware)
+                result = self._default(**arguments)
             if type(result) is not dict and _is_mapping(result):
                 result = dict(result)  # one that computes its values has to do so here
         except BaseException as error:
@@ -210,11 +219,37 @@ class OwnerHooks:
             raise self._blamed(self._default, error, provider) from error
         if result is None or type(result) is dict:
             return result
-        culprit = self._giver("default_config", {"provider": provider, "hardware": hardware})
+        culprit = self._giver("default_config", arguments)
         problem = f"returned {type(result).__name__}, not a mapping of field names to values"
         if inspect.iscoroutine(result):
             result.close()  # or Python complains that nobody awaited it
         raise culprit.failed("default_config", problem, provider.key)
+
+    @property
+    def follows(self) -> bool:
+        """Whether a plugin derives a provider's defaults from the configurations of others."""
+        return any("others" in each.argnames for each in self._default.get_hookimpls())
+
+    @property
+    def asks_for_others(self) -> bool:
+        """Whether a plugin judges a provider by the configurations of others."""
+        return bool(self._together)
+
+    def _stages(self) -> tuple[tuple[Plugin, ...], tuple[Plugin, ...]]:
+        """The plugins that judge a provider by itself, and those that take `others`."""
+        taking = {id(each.plugin) for each in self._validate.get_hookimpls() if "others" in each.argnames}
+        plugins = self._plugins
+        return (
+            tuple(plugin for key, plugin in plugins.items() if key not in taking),
+            tuple(plugin for key, plugin in plugins.items() if key in taking),
+        )
+
+    def _validate_caller(self, stage: Sequence[Plugin]) -> pluggy.HookCaller:
+        if len(stage) == len(self._plugins):
+            return self._validate
+        kept = {id(plugin) for plugin in stage}
+        left_out = [plugin.implementation for plugin in self._plugins.values() if id(plugin) not in kept]
+        return self._manager.subset_hook_caller("validate_user_config", left_out)
 
     def validate_user_config(
         self,
@@ -222,30 +257,37 @@ class OwnerHooks:
         user_config: Mapping[str, object],
         config: BaseModel,
         hardware: Hardware,
+        others: Mapping[Provider, BaseModel] | None = None,
     ) -> tuple[list[Issue], list[HookError]]:
-        """What every plugin finds wrong, and the errors of those that failed to say."""
+        """What every plugin finds wrong, and the errors of those that failed to say. Without `others`
+        the plugins that take them are not asked, and with them nobody else.
+        """
         self.calling = "validate_user_config"
+        stage = self._alone if others is None else self._together
+
+        def arguments() -> dict[str, object]:
+            return {
+                "provider": provider,
+                "user_config": user_config,
+                "config": config,
+                "hardware": hardware,
+                "others": others or {},
+            }
+
         try:
-            if (plain := self._plain_validate) is not None and not self._manager.monitored:
+            plain = self._plain_validate
+            if others is None and plain is not None and not self._manager.monitored:
                 answer: Any = plain(provider, user_config, config, hardware)
                 if answer is None or (type(answer) is list and not answer):
                     return [], []
                 answers = [answer]
             else:
-                answers = self._validate(
-                    provider=provider, user_config=user_config, config=config, hardware=hardware
-                )
+                answers = self._validate_caller(stage)(**arguments())
             return [issue for answer in answers for issue in self._checked(answer, provider)], []
         except BaseException as error:
             if is_users_interrupt(error):
                 raise
-            arguments = {
-                "provider": provider,
-                "user_config": user_config,
-                "config": config,
-                "hardware": hardware,
-            }
-            return self._validate_apart(provider, arguments)
+            return self._validate_apart(provider, stage, arguments())
 
     def apply_config(
         self, provider: Provider, config: BaseModel | None, previous: BaseModel | None
@@ -323,16 +365,13 @@ class OwnerHooks:
         return issues
 
     def _validate_apart(
-        self, provider: Provider, arguments: Mapping[str, object]
+        self, provider: Provider, stage: Sequence[Plugin], arguments: Mapping[str, object]
     ) -> tuple[list[Issue], list[HookError]]:
         issues: list[Issue] = []
         errors: list[HookError] = []
-        implementations = [plugin.implementation for plugin in self._plugins.values()]
-        for plugin in self._plugins.values():
-            others = [each for each in implementations if each is not plugin.implementation]
-            caller = self._manager.subset_hook_caller("validate_user_config", others)
+        for plugin in stage:
             try:
-                for answer in caller(**arguments):
+                for answer in self._validate_caller((plugin,))(**arguments):
                     issues.extend(self._checked(answer, provider))
             except HookError as error:
                 errors.append(plugin.failed(error.hook, error.problem, provider.key))
@@ -384,6 +423,8 @@ def _plain(caller: pluggy.HookCaller, names: tuple[str, ...]) -> Callable[..., A
     if len(implementations) != 1:
         return None
     only = implementations[0]
+    if not set(only.argnames) <= set(names):
+        return None
     if only.wrapper or only.hookwrapper or only.kwargnames:
         return None
     function: Callable[..., Any] = only.function

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from stackconf.errors import HookError
-from stackconf.hardware.shares import SHARED_LIMIT, Unit, unit_memory, units_text
+from stackconf.hardware.shares import SHARED_LIMIT, Unit, tenant_of, unit_memory, units_text
 from stackconf.resolve.layers import dotted, value_at
 from stackconf.resolve.origins import Origins
 from stackconf.types import Issue
@@ -35,6 +35,13 @@ class Claim:
     path: str
     source: str
     """Where the value is from, as `explain` says it."""
+    flow: str = ""
+    """Of the providers of one flow only the one that claims most counts: they run one after another."""
+
+    @property
+    def tenant(self) -> tuple[str, str]:
+        """Who counts when claims are summed up: a provider, or its flow."""
+        return tenant_of(self.provider, {self.provider: self.flow})
 
 
 def claims(
@@ -63,7 +70,10 @@ def claims(
 
 
 def claim_issues(
-    found: Iterable[Claim], hardware: Hardware, shares: Mapping[str, Share] | None = None
+    found: Iterable[Claim],
+    hardware: Hardware,
+    shares: Mapping[str, Share] | None = None,
+    flows: Mapping[str, str] | None = None,
 ) -> list[Issue]:
     """An issue for the cards of which more is claimed than there is, or more than lets several start.
 
@@ -81,15 +91,48 @@ def claim_issues(
             for key, share in (shares or {}).items()
             if unit in share.units and key not in claimants
         }
-        claimed = sum(claim.share for claim in listed)
-        several = len({claim.provider for claim in listed}) + len(given) > 1
-        much = claimed + sum(given.values())
+        takes = [*_claimed(listed), *_given(given, flows or {})]
+        claimed = sum(each.part for each in _counting([each for each in takes if each.claimed]))
+        counting = _counting(takes, claimed_first=claimed > 1 + _TOLERANCE)
+        much = sum(each.part for each in counting)
+        several = len(counting) > 1
         if claimed > 1 + _TOLERANCE or (several and much > SHARED_LIMIT + _TOLERANCE):
-            texts = [f"{each.provider} {each.share:.4g} (`{each.path}`, {each.source})" for each in listed]
-            texts += [f"{key} {part:.4g} (given to it)" for key, part in given.items()]
-            about = _Sum(", ".join(texts), claimed, much, several=several)
+            about = _Sum(", ".join(each.text for each in counting), claimed, much, several=several)
             told.setdefault(about, []).append(unit)
     return [_issue(hardware, units, about) for about, units in told.items()]
+
+
+@frozen
+class _Take:
+    """What one provider takes of a unit: what it claims, or what it is given where it claims nothing."""
+
+    tenant: tuple[str, str]
+    part: float
+    text: str
+    claimed: bool
+
+
+def _claimed(listed: Iterable[Claim]) -> Iterator[_Take]:
+    by_provider: dict[str, list[Claim]] = {}
+    for claim in listed:
+        by_provider.setdefault(claim.provider, []).append(claim)
+    for of in by_provider.values():
+        text = ", ".join(f"{each.provider} {each.share:.4g} (`{each.path}`, {each.source})" for each in of)
+        yield _Take(of[0].tenant, sum(each.share for each in of), text, claimed=True)
+
+
+def _given(given: Mapping[str, float], flows: Mapping[str, str]) -> Iterator[_Take]:
+    for key, part in given.items():
+        yield _Take(tenant_of(key, flows), part, f"{key} {part:.4g} (given to it)", claimed=False)
+
+
+def _counting(takes: Iterable[_Take], *, claimed_first: bool = False) -> list[_Take]:
+    """Of each flow only the provider that takes most: they run one after another."""
+    most: dict[tuple[str, str], _Take] = {}
+    for take in takes:
+        other = most.get(take.tenant, take)
+        most[take.tenant] = max(other, take, key=lambda each: (claimed_first and each.claimed, each.part))
+    return list(most.values())
 
 
 @frozen
@@ -136,6 +179,7 @@ def _of(
     resolved: Resolved, units: Mapping[Unit, float], hardware: Hardware, stack: StackFile | None
 ) -> Iterator[Claim]:
     assert resolved.plan is not None  # noqa: S101 (asked before)
+    flow = resolved.owned.kind.flow if resolved.owned is not None else ""
     told: Origins | None = None
     used = sorted(units, key=lambda unit: (-units[unit], unit[0], unit[1] or 0))
     count = getattr(resolved.config, "stackconf_accelerators", None)
@@ -150,7 +194,7 @@ def _of(
         for unit in used:
             total = 1 if kind == "accelerator_memory_fraction" else unit_memory(hardware, unit)
             if total:
-                yield Claim(resolved.provider.key, unit, amount / total, dotted(path), source)
+                yield Claim(resolved.provider.key, unit, amount / total, dotted(path), source, flow)
 
 
 def _amount(config: object, path: tuple[str, ...]) -> float | None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 from pydantic import ValidationError
 
 from stackconf.errors import HookError, PluginLoadError
-from stackconf.redact import described, retold
+from stackconf.redact import described, retold, scrubbed
 from stackconf.registry.hooks import is_users_interrupt
 from stackconf.registry.registry import Missing, Owned
 from stackconf.resolve.blame import PLUGIN_DEFECT, Blame, unknown_field_issues
@@ -29,6 +29,7 @@ from stackconf.resolve.layers import (
 )
 from stackconf.resolve.projection import Dropped, project
 from stackconf.resolve.references import Unknown, knows_all, settle_layer, settled_references
+from stackconf.resolve.render import secrets_in
 from stackconf.stackfile.env import holds_env_text
 from stackconf.types import Because, Issue
 
@@ -41,6 +42,10 @@ if TYPE_CHECKING:
     from stackconf.resolve.references import Opener
     from stackconf.stackfile.model import ProviderEntry, StackFile
     from stackconf.types import Provider
+
+
+ALONE: Mapping[Provider, BaseModel] = {}
+"""What a provider follows that follows nobody."""
 
 
 @frozen
@@ -85,6 +90,8 @@ class Resolved:
     stack_values: Data = field(default=EMPTY, repr=False)
     overlays: tuple[TakenOverlay, ...] = field(default=(), repr=False)
     issues: tuple[Issue, ...] = ()
+    followed: Mapping[Provider, BaseModel] = field(default=ALONE, repr=False)
+    """The configurations of other providers from which its defaults were derived."""
     snapshot: tuple[object, Data] | None = field(default=None, init=False, repr=False)
     """What `stackconf.plan.snapshot` made of it, and with which digest."""
 
@@ -107,7 +114,7 @@ class Resolved:
         return self.config is not None and not any(issue.level == "error" for issue in self.issues)
 
 
-def resolve_provider(
+def resolve_provider(  # noqa: PLR0913 (each layer, and what it is read with)
     provider: Provider,
     registry: Registry,
     hardware: Hardware,
@@ -117,6 +124,7 @@ def resolve_provider(
     overlays: tuple[Overlay, ...] = (),
     stack: StackFile | None = None,
     opener: Opener | None = None,
+    followed: Mapping[Provider, BaseModel] = ALONE,
 ) -> Resolved:
     """The effective configuration of one provider. Never raises for bad input or a bad plugin."""
     owned = registry.find(provider.api, provider.provider_type)
@@ -125,7 +133,7 @@ def resolve_provider(
     plan = owned.plan
     issues: list[Issue] = []
     unknown: Unknown = []
-    defaults, hardware_values = _hardware_layer(provider, owned, hardware, plan, issues)
+    defaults, hardware_values = _hardware_layer(provider, owned, hardware, plan, issues, followed)
     values = canonical(stack_values, plan) if plan.aliased else stack_values
     merged = merge(hardware_values, values, plan)
     from_environment = (
@@ -161,7 +169,33 @@ def resolve_provider(
             issues += [_of_hook(each, blame.secrets(config)) for each in errors]
     if entry is not None and entry.issues and any(issue.level == "error" for issue in entry.issues):
         config = None
-    return Resolved(provider, entry, owned, config, defaults, hardware_values, values, taken, tuple(issues))
+    layers = (defaults, hardware_values, values, taken)
+    return Resolved(provider, entry, owned, config, *layers, tuple(issues), followed)
+
+
+def agreement_issues(
+    resolved: Resolved,
+    others: Mapping[Provider, BaseModel],
+    hardware: Hardware,
+    stack: StackFile | None = None,
+) -> tuple[Issue, ...]:
+    """What the plugins that judge a provider by the others find wrong. Never raises for a bad plugin."""
+    provider, owned, config, plan = resolved.provider, resolved.owned, resolved.config, resolved.plan
+    if owned is None or config is None or plan is None:
+        return ()
+    user_config = _user_config(resolved.overlays, plan)
+    found, errors = owned.hooks.validate_user_config(provider, user_config, config, hardware, others)
+    if not found and not errors:
+        return ()
+    layers = (resolved.hardware_values, resolved.stack_values, resolved.overlays)
+    blame = Blame(provider, plan, owned, *layers, resolved.entry, stack, [])
+    foreign = set[str]().union(*map(secrets_in, others.values()))
+    completed = [
+        evolve(each, message=scrubbed(each.message, foreign), hint=scrubbed(each.hint, foreign))
+        for each in blame.completed(found, config)
+    ]
+    secrets = blame.secrets(config) | foreign
+    return (*completed, *(_of_hook(each, secrets) for each in errors))
 
 
 def _user_config(taken: tuple[TakenOverlay, ...], plan: ClassPlan) -> Data:
@@ -174,12 +208,17 @@ def _user_config(taken: tuple[TakenOverlay, ...], plan: ClassPlan) -> Data:
 
 
 def _hardware_layer(
-    provider: Provider, owned: Owned, hardware: Hardware, plan: ClassPlan, issues: list[Issue]
+    provider: Provider,
+    owned: Owned,
+    hardware: Hardware,
+    plan: ClassPlan,
+    issues: list[Issue],
+    followed: Mapping[Provider, BaseModel],
 ) -> tuple[Mapping[str, object], Data]:
     """What `default_config` gives, and that as a layer."""
     defaults: Mapping[str, object] = EMPTY
     try:
-        defaults = owned.hooks.default_config(provider, hardware) or EMPTY
+        defaults = owned.hooks.default_config(provider, hardware, followed) or EMPTY
         bare = _without_reasons(defaults)
         return defaults, canonical(bare, plan) if plan.aliased else bare
     except HookError as error:

@@ -186,10 +186,48 @@ class Configuration(Document):
     problem: str | None
 
 
-class Listed(BaseModel):
-    """One configuration in a listing; `assigned` is its place in the overlay, from 1."""
+class Cards(Document):
+    """So many cards of one kind, at least."""
 
-    model_config = ConfigDict(extra="allow")
+    count: int
+    slugs: list[str]
+    vendor: str
+    memory_bytes: int | None
+    compute_capability: tuple[int, int] | None
+
+
+class Requirement(Document):
+    """The machine that a configuration is for; everything is a least amount."""
+
+    text: str
+    cards: Cards | None
+    cores: float | None
+    memory_bytes: int | None
+
+
+class Provenance(Document):
+    """Where the values of a shipped configuration are from, and whether somebody tried them."""
+
+    source: str
+    verified: bool
+    note: str
+
+
+class Fit(Document):
+    """Whether the server's machine is one that a configuration is for."""
+
+    text: str
+    verdict: Literal["fits", "near", "unknown", "no"]
+    why: str
+    missing: list[str]
+    share: str
+
+
+class Listed(Document):
+    """One configuration in a listing; `assigned` is its place in the overlay, from 1. `fit` is `null`
+    where nobody asked, and where it says for no machine that it is.
+    """
+
     name: str
     state: Literal["assigned", "available"]
     assigned: int | None
@@ -197,6 +235,10 @@ class Listed(BaseModel):
     revision: int | None
     providers: list[str]
     description: str
+    hardware: Requirement | None
+    provenance: Provenance | None
+    fit: Fit | None
+    best: bool
 
 
 class Configurations(Document):

@@ -10,12 +10,21 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from stackconf.packing import spelled
+from stackconf.shapes.fits import (
+    fit_data,
+    fit_from,
+    provenance_data,
+    provenance_from,
+    requirement_data,
+    requirement_from,
+)
 from stackconf.shapes.issues import issue_from, issues_data
 from stackconf.shapes.plans import plan_data, plan_from
-from stackconf.shapes.reading import Given, text, tuple_of, whole
+from stackconf.shapes.reading import Given, flag, text, tuple_of, whole
 
 if TYPE_CHECKING:
-    from stackconf.configurations import Listed, Registered
+    from stackconf.choosing import Listed
+    from stackconf.configurations import Registered
     from stackconf.store.base import Configuration, State
 
 
@@ -91,12 +100,16 @@ def listed_data(listed: Listed) -> dict[str, Any]:
         "revision": listed.revision or None,
         "providers": list(listed.providers),
         "description": listed.description,
+        "hardware": None if listed.requirement is None else requirement_data(listed.requirement),
+        "provenance": None if listed.provenance is None else provenance_data(listed.provenance),
+        "fit": None if listed.fit is None else fit_data(listed.fit),
+        "best": listed.best,
     }
 
 
 def listed_from(data: object) -> Listed:
     """What `listed_data` wrote."""
-    from stackconf.configurations import Listed
+    from stackconf.choosing import Listed
 
     given = Given(data)
     return Listed(
@@ -106,6 +119,10 @@ def listed_from(data: object) -> Listed:
         given.maybe("assigned", whole) or 0,
         given.maybe("revision", whole) or 0,
         given.some_text("description"),
+        given.maybe("hardware", requirement_from),
+        given.maybe("provenance", provenance_from),
+        given.maybe("fit", fit_from),
+        given.maybe("best", flag) or False,
     )
 
 

@@ -52,14 +52,21 @@ async def inspect(request: Request) -> Response:
 
 
 @router.get("/v1/configurations")
-async def list_(request: Request) -> Response:
-    """Every configuration, registered or shipped by a plugin; assigned ones first."""
+async def list_(
+    request: Request,
+    *,
+    fit: bool = False,
+) -> Response:
+    """Every configuration, registered or shipped by a plugin; assigned ones first. With `fit` those that
+    say for which machine they are, are compared with this one.
+    """
 
     def listed(stack: Stack) -> object:
-        revision, found = stack.revision, stack.configurations.list()
+        revision, found = stack.revision, stack.configurations.list(fit=fit)
         return {"revision": revision, "configurations": [listed_data(each) for each in found]}
 
-    return answer(request, await in_thread(lambda: hosted_of(request).once("configurations", listed)))
+    what = "configurations that fit" if fit else "configurations"
+    return answer(request, await in_thread(lambda: hosted_of(request).once(what, listed)))
 
 
 @router.post("/v1/configurations/register")

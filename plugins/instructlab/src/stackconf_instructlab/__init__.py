@@ -1,0 +1,1 @@
+"""InstructLab's data generation, training and evaluation as three providers that agree."""

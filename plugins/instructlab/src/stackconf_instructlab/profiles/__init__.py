@@ -1,0 +1,1 @@
+"""Configurations for machines, as data; `stackconf configurations list` says which fit."""
