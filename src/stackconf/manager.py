@@ -648,6 +648,12 @@ class Manager:
                 now, store, view, actor=actor, require_healthy=require_healthy, observer=observer
             )
 
+    def load(self) -> None:
+        """Import the plugins that the stack needs, before two threads want them at once."""
+        for entry in self._entries.values():
+            self.registry.find(entry.api, entry.provider_type)
+        self.registry.cross_cutting()
+
     def begin_hosting(self, store: Store) -> None:
         """Forget what providers that live in the process ran with: in this one they do not run yet."""
         ended = [

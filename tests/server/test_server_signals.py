@@ -16,6 +16,20 @@ from server_kit import STACK, serving, wait_for
 
 from stackconf.stack import default_store_path
 
+SLOW = """
+import time
+from pathlib import Path
+from stackconf import hookimpl
+
+
+@hookimpl
+def validate_user_config(provider, user_config, config, hardware):
+    while Path("slow-plan").exists():
+        Path("asked").touch()
+        time.sleep(0.02)
+    return []
+"""
+
 
 def body(url: str, **more: object) -> dict[str, Any]:
     """A configuration of the provider, as it is registered."""
@@ -36,6 +50,48 @@ def test_what_is_being_registered_is_registered_before_the_end(tmp_path: Path) -
         other.execute("ROLLBACK")
         other.close()
         assert (answer.result().status_code, answer.result().json()["revision"]) == (200, 1)
+        assert server.end() == 0
+    assert "Traceback" not in server.text
+
+
+def test_a_reload_that_takes_long_holds_up_no_read_and_not_the_end(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(SLOW, encoding="utf-8")
+    with serving(tmp_path, "--plugin", "slow.py") as server, server.http() as http:
+        server.until("applied: ")
+        before = http.get("/v1/inspect/configurations").content
+        (tmp_path / "slow-plan").touch()
+        server.send(signal.SIGHUP)
+        wait_for(tmp_path / "asked")
+        for path in ("inspect/configurations", "plan", "status", "ready"):
+            assert http.get(f"/v1/{path}", timeout=2).status_code == 200
+        assert http.get("/v1/inspect/configurations").content == before
+        server.send(signal.SIGTERM)
+        sleep(0.3)
+        (tmp_path / "slow-plan").unlink()
+        assert server.end() == 0
+    assert "Traceback" not in server.text
+
+
+def test_a_plan_that_is_being_made_is_answered_before_the_end(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(SLOW, encoding="utf-8")
+    with (
+        serving(tmp_path, "--plugin", "slow.py") as server,
+        server.http() as http,
+        ThreadPoolExecutor() as pool,
+    ):
+        server.until("applied: ")
+        http.get("/v1/inspect/configurations")
+        (tmp_path / "slow-plan").touch()
+        answer = pool.submit(http.post, "/v1/configurations/register", json=body("http://two"))
+        wait_for(tmp_path / "asked")
+        # What is at hand is given meanwhile, and that the server lives.
+        assert http.get("/v1/inspect/configurations", timeout=2).status_code == 200
+        assert http.get("/v1/health", timeout=2).status_code == 200
+        server.send(signal.SIGTERM)
+        sleep(0.3)
+        (tmp_path / "slow-plan").unlink()
+        assert answer.result().status_code == 200
+        assert answer.result().json()["plan"]["changes"]
         assert server.end() == 0
     assert "Traceback" not in server.text
 

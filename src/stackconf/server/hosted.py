@@ -191,6 +191,7 @@ class Hosted:
         with store.hosting(address):
             with self._lock:
                 store.ensure()  # a plan in a file is for one store, which must have its name
+                self._front.manager.load()
                 self._front.manager.begin_hosting(store)
             yield
 

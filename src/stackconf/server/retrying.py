@@ -7,6 +7,7 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from stackconf.errors import ApplyBusy, StackconfError
+from stackconf.redact import described
 from stackconf.retry import pauses
 from stackconf.server.lines import told_of
 
@@ -24,7 +25,7 @@ def keep_retrying(hosted: Hosted, stop: Event) -> None:
 
     A new revision begins with short pauses again: it may well be the remedy.
     """
-    waits, revision, left = pauses(), -1, 0.0
+    waits, revision, left, said = pauses(), -1, 0.0, ""
     while not stop.wait(_LOOK):
         try:
             pending, head = hosted.pending(), hosted.revision
@@ -41,8 +42,12 @@ def keep_retrying(hosted: Hosted, stop: Event) -> None:
             report = hosted.retry(actor="serve").report()
         except ApplyBusy:
             continue
-        except StackconfError as error:
-            _log.warning("trying again: %s", error)
+        except Exception as error:  # noqa: BLE001 (whatever it is, the next try comes)
+            problem = str(error) if isinstance(error, StackconfError) else described(error)
+            if problem != said:  # a store that cannot be read is asked every second
+                _log.warning("trying again: %s", problem)
+            said = problem
         else:
+            said = ""
             if report.state != "pending":
                 _log.info("trying again: %s", told_of(report))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from attrs import evolve, field, frozen
 
 from stackconf.errors import ApplyBusy, InvalidConfig, StackconfError
+from stackconf.redact import described
 from stackconf.server.hosted import Hosted
 from stackconf.server.lines import told_of
 from stackconf.server.retrying import keep_retrying
@@ -190,7 +191,10 @@ def _reloading(reload: Callable[[], None], asked: Event) -> Iterator[None]:
         while not stop.is_set():
             if asked.wait(_LOOK):
                 asked.clear()
-                reload()
+                try:
+                    reload()
+                except Exception as error:  # noqa: BLE001 (the next SIGHUP is to be heard)
+                    _log.error("reading the stack file again: %s", described(error))
 
     thread = Thread(target=work, name="stackconf-reload")
     thread.start()
