@@ -61,7 +61,7 @@ def _of_served(
     if not config.gpus or not found.cards or config.gpus > len(found.cards):
         return
     needed = serving_bytes(parameters, config.gpus)
-    part = config.gpu_memory_utilization or UTILIZATION
+    part = config.gpu_memory_utilization or UTILIZATION * found.share
     whole = found.memory / found.share
     if needed > part * whole:
         enough = cards_to_serve(parameters, whole * part / UTILIZATION, 1024)
