@@ -231,6 +231,36 @@ def test_who_claims_nothing_counts_with_what_was_given(tmp_path):
     )
 
 
+def test_a_division_that_is_kept_is_never_warned_of(tmp_path):
+    """An engine that claims nothing has 0.95 of a card, and its guest the rest."""
+
+    class Guest(BaseModel):
+        taken: float = user_field(0.05, claims="accelerator_memory_fraction")
+
+    class Quiet(BaseModel):
+        model: str = ""
+
+    plugin = Serving()
+    plugin.provides = (
+        ProviderType("inference", "remote::silent", Quiet, accelerators=True),
+        ProviderType("inference", "remote::guest", Guest, accelerators="little"),
+    )
+
+    def issues(taken):
+        entries = [
+            {"provider_id": "a", "provider_type": "remote::silent", "config": {}},
+            {"provider_id": "b", "provider_type": "remote::guest", "config": {"taken": taken}},
+        ]
+        data = {"version": 2, "providers": {"inference": entries}}
+        folder = tmp_path / str(taken)
+        folder.mkdir()
+        return opened(open_stack(folder, data, plugin, hardware=simulate("l40s"))).issues
+
+    assert issues(0.05) == ()
+    (issue,) = issues(0.06)
+    assert issue.message.startswith("card 0: 1.01 of its memory is claimed: inference/b 0.06")
+
+
 def test_a_provider_claims_only_the_cards_that_it_computes_on(tmp_path):
     class Counting(BaseModel):
         memory: float = user_field(0.9, claims="accelerator_memory_fraction")

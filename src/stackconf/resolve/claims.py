@@ -96,10 +96,23 @@ def claim_issues(
         counting = _counting(takes, claimed_first=claimed > 1 + _TOLERANCE)
         much = sum(each.part for each in counting)
         several = len(counting) > 1
-        if claimed > 1 + _TOLERANCE or (several and much > SHARED_LIMIT + _TOLERANCE):
+        tight = several and much > SHARED_LIMIT + _TOLERANCE and _beyond(listed, shares or {})
+        if claimed > 1 + _TOLERANCE or tight:
             about = _Sum(", ".join(each.text for each in counting), claimed, much, several=several)
             told.setdefault(about, []).append(unit)
     return [_issue(hardware, units, about) for about, units in told.items()]
+
+
+def _beyond(listed: Iterable[Claim], shares: Mapping[str, Share]) -> bool:
+    """Whether one of them claims more of a unit than it was given: what is given fits together, also
+    beside a guest, with whom more than `SHARED_LIMIT` is given away.
+    """
+    claimed: dict[tuple[str, Unit], float] = {}
+    for claim in listed:
+        at = (claim.provider, claim.unit)
+        claimed[at] = claimed.get(at, 0.0) + claim.share
+    given = {(key, unit): part for key, share in shares.items() for unit, part in share.units.items()}
+    return any(part > given.get(at, 0.0) + _TOLERANCE for at, part in claimed.items())
 
 
 @frozen
