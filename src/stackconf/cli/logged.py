@@ -7,7 +7,8 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from time import localtime, strftime
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stackconf.cli.options import Settings
@@ -39,27 +40,43 @@ def logged(settings: Settings, form: str = "text") -> Iterator[None]:
 
 
 class _Lines(logging.Formatter):
-    """Records on one line each, whatever is in them, with nothing in it that a terminal would obey."""
+    """Records on one line each, whatever is in them, with nothing in it that a terminal would obey. One
+    of several requests has a line for each.
+    """
+
+    _second = 0
+    _shown_second = ""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
+        """The line, or the lines."""
         record.levelname = record.levelname.lower()
-        return _shown(super().format(record))
+        requests = getattr(record, "requests", None)
+        if requests is None:
+            return _shown(super().format(record))
+        return "\n".join(f"{self._at(at)} {record.levelname} {_shown(text)}" for at, _, text in requests)
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802, ARG002
+        """The time as `2026-11-22 10:15:07,310`."""
+        return self._at(record.created)
+
+    def _at(self, seconds: float) -> str:
+        whole = int(seconds)
+        if whole != self._second:
+            self._second, self._shown_second = whole, strftime("%Y-%m-%d %H:%M:%S", localtime(whole))
+        return f"{self._shown_second},{int((seconds - whole) * 1000):03d}"
 
 
 class _Json(logging.Formatter):
     """Records as JSON, one on a line; a request with all that is known of it beside the message."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
-        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        data = {
-            "at": at.replace("+00:00", "Z"),
-            "level": record.levelname.lower(),
-            "message": _shown(record.getMessage()),
-            **getattr(record, "request", {}),
-        }
-        return json.dumps(data, default=str)
+        """The line, or the lines."""
+        lines = getattr(record, "requests", None) or [(record.created, {}, record.getMessage())]
+        return "\n".join(self._line(record.levelname.lower(), *each) for each in lines)
+
+    def _line(self, level: str, seconds: float, about: dict[str, Any], text: str) -> str:
+        at = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return json.dumps({"at": at, "level": level, "message": _shown(text), **about}, default=str)
 
 
 def _shown(text: str) -> str:

@@ -5,8 +5,9 @@ Neither queries nor bodies are in it, and nothing that was sent can begin a line
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from time import perf_counter
+from time import perf_counter, time
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import ClientDisconnect
@@ -27,6 +28,7 @@ _log = logging.getLogger("stackconf.requests")
 _ACTOR = ACTOR_HEADER.encode()
 _LONGEST_PATH = 200
 _FRAMES = 3
+_TOGETHER_SECONDS = 0.05
 
 
 class Logged:
@@ -36,13 +38,18 @@ class Logged:
 
     def __init__(self, app: ASGIApp, audit: Audit | None = None) -> None:
         self._app, self._audit = app, audit
+        self._lines = Lines()
+
+    def close(self) -> None:
+        """Have the last lines out."""
+        self._lines.out()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, and say so."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        answer = _Answer(scope, send, self._audit if changes(scope) else None)
+        answer = _Answer(scope, send, self._lines, self._audit if changes(scope) else None)
         try:
             if scope["state"].get("full"):
                 await _busy(scope, receive, answer)
@@ -61,10 +68,10 @@ class Logged:
 class _Answer:
     """`send`, which keeps what the log and the audit trail say of an answer."""
 
-    __slots__ = ("_audit", "_began", "_note", "_scope", "_send", "status")
+    __slots__ = ("_audit", "_began", "_lines", "_note", "_scope", "_send", "status")
 
-    def __init__(self, scope: Scope, send: Send, audit: Audit | None) -> None:
-        self._scope, self._send, self._audit = scope, send, audit
+    def __init__(self, scope: Scope, send: Send, lines: Lines, audit: Audit | None) -> None:
+        self._scope, self._send, self._lines, self._audit = scope, send, lines, audit
         self._note = None if audit is None else Note()
         self._began = perf_counter()
         self.status = 0
@@ -83,8 +90,7 @@ class _Answer:
         """Say what is still to be said: the answer is out, or nobody wants it any more."""
         if self._note is not None and not self._note.over:
             self._write()
-        if _log.isEnabledFor(logging.INFO):
-            _tell(_about(self._scope, self.status, perf_counter() - self._began))
+        self._lines.add(self._scope, self.status, perf_counter() - self._began)
 
     def _write(self) -> None:
         if self._note is not None and self._audit is not None:
@@ -96,11 +102,36 @@ class _Answer:
 DEFECT = "this is a defect of stackconf; its log says more"
 
 
+class Lines:
+    """The lines of the log, put out a few at a time: each by itself would cost more than a read."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[float, tuple[Scope, int, float]]] = []
+
+    def add(self, scope: Scope, status: int, seconds: float) -> None:
+        """A request that has been answered just now."""
+        if not _log.isEnabledFor(logging.INFO):
+            return
+        self._waiting.append((time(), (scope, status, seconds)))
+        if len(self._waiting) == 1:
+            asyncio.get_running_loop().call_later(_TOGETHER_SECONDS, self.out)
+
+    def out(self) -> None:
+        """Put out what waits."""
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            _put([(at, about := _about(*each), _text(about)) for at, each in waiting])
+
+
 def log_refused(status: int, title: str, client: tuple[str, int] | None) -> None:
     """A line for what was not even a request."""
     about = {"method": None, "path": None, "status": status, "ms": 0.0, **_from(client)}
-    who = about["from"] or "-"
-    _log.info("- - %d 0.0 ms %s %s", status, who, title.lower(), extra={"request": about})
+    _put([(time(), about, f"- - {status} 0.0 ms {about['from'] or '-'} {title.lower()}")])
+
+
+def _put(lines: list[tuple[float, dict[str, Any], str]]) -> None:
+    """One record for all of them, which has each with its own time (seconds since 1970) in `requests`."""
+    _log.info("%s", "\n".join(text for _, _, text in lines), extra={"requests": lines})
 
 
 def path_of(scope: Scope) -> str:
@@ -120,21 +151,13 @@ def caller_of(scope: Scope) -> tuple[str, str | None]:
     return actor_said(said.decode("latin-1")) if said else "", scope["state"].get("token")
 
 
-def _tell(about: dict[str, Any]) -> None:
+def _text(about: dict[str, Any]) -> str:
     token, said = about["token"], about["actor"]
     who = f" {said}" if said else ""
     if token is not None:
         who += f" ({token})"
-    _log.info(
-        "%s %s %s %s ms %s%s",
-        about["method"],
-        about["path"],
-        about["status"] or "-",
-        about["ms"],
-        about["from"] or "-",
-        who,
-        extra={"request": about},
-    )
+    status = about["status"] or "-"
+    return f"{about['method']} {about['path']} {status} {about['ms']} ms {about['from'] or '-'}{who}"
 
 
 def _about(scope: Scope, status: int, seconds: float) -> dict[str, Any]:

@@ -113,7 +113,8 @@ def _serve(hosted: Hosted, listening: Listening, asked: Event, *, apply: bool) -
             url = evolve(listening, port=listener.getsockname()[1]).url
             app = create_app(hosted, Rules(listening.tokens, listening.names))
             seconds = listening.grace + _LAST_ANSWERS
-            server = Listener(Logged(app, audit), ending=ending, seconds=seconds, tls=listening.tls)
+            logged = Logged(app, audit)
+            server = Listener(logged, ending=ending, seconds=seconds, tls=listening.tls)
 
             def reload() -> None:
                 hosted.reload()
@@ -129,6 +130,7 @@ def _serve(hosted: Hosted, listening: Listening, asked: Event, *, apply: bool) -
                     _begin(hosted)
                 _log.info("serving %s at %s", hosted.name, url)
                 server.run(sockets=[listener])
+                logged.close()
                 if not hosted.applies.close(listening.grace):
                     _log.warning("the apply that ran was taken back")
     finally:
