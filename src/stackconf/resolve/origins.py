@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ from attrs import frozen
 from pydantic import BaseModel
 
 from stackconf.fields import ClassPlan, Labels, class_default, labels_at
-from stackconf.redact import REDACTED, redact_free
+from stackconf.redact import REDACTED, redact_free, replaced_passwords
 from stackconf.resolve.layers import Data, Path, canonical, dotted, leaves, merge, value_at
 from stackconf.resolve.references import is_reference
 from stackconf.resolve.render import SHOWN
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from stackconf.resolve.resolve import Resolved, TakenOverlay
     from stackconf.stackfile.model import StackFile
 
+_REFERENCE = re.compile(r"\$\{[^{}]*\}")
 _NOTHING: Any = object()
 COMPUTED = "computed by the class"
 """The reason of a value that the class made where nobody gave one and its default is null."""
@@ -117,7 +119,7 @@ class Origins:
         if layer.overlay is not None:
             overlay = layer.overlay.overlay
             written = covering(canonical(overlay.values, self._plan), path)
-            reason = f"from {written}" if is_reference(written) else ""
+            reason = f"from {_told(str(written))}" if is_reference(written) else ""
             return f"configuration `{overlay.name}` (revision {overlay.revision})", reason
         if layer.name == "stack":
             return _place(self._resolved, path, self._stack), _reference(given)
@@ -214,7 +216,12 @@ def _spellings(path: Path, first: list[str]) -> Iterator[Path]:
 
 
 def _reference(value: object) -> str:
-    return f"from {value.shown}" if isinstance(value, EnvText) else ""
+    return f"from {_told(value.shown)}" if isinstance(value, EnvText) else ""
+
+
+def _told(text: str) -> str:
+    """A text with references, without the passwords that stand in it beside them."""
+    return replaced_passwords(text, lambda each: each if _REFERENCE.fullmatch(each) else REDACTED)
 
 
 def _plain(value: object) -> object:
