@@ -271,7 +271,8 @@ class Hosted:
 
     def _begin(self, run: Callable[[Stack, Any], Any], actor: str, wait: float) -> Running:
         def work(observer: Any) -> Any:
-            behind = self._front.beside()
+            with self._lock:  # it may look at the machine first, as who reads may
+                behind = self._front.beside()
             try:
                 return run(behind, observer)
             finally:
