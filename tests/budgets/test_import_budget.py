@@ -47,3 +47,14 @@ def test_a_plugin_module_that_needs_only_the_words_loads_neither_pydantic_nor_ya
 def test_the_count_notices_a_heavy_import():
     modules = modules_after("import stackconf, asyncio")
     assert not modules.isdisjoint(HEAVY)
+
+
+def test_a_client_loads_neither_a_server_nor_what_resolves_and_stores():
+    made = modules_after("from stackconf import AsyncClient, Client")
+    assert "httpx" not in made
+    modules = modules_after("from stackconf import Client; Client('http://127.0.0.1:8420')")
+    assert "httpx" in modules
+    for name in ("pluggy", "yaml", "sqlite3", "fastapi", "uvicorn", "asyncio"):
+        assert name not in made
+    ours = {name.split(".")[1] for name in modules if name.startswith("stackconf.")}
+    assert ours.isdisjoint({"registry", "server", "store", "stack", "manager", "configurations", "hardware"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -235,3 +236,9 @@ def raised(call: Callable[[], Any]) -> tuple[str, str, Mapping[str, Any]]:
     except StackconfError as error:
         return type(error).__name__, str(error), members_of(error)
     raise AssertionError("it raised nothing")
+
+
+def plain(value: object, folder: Path) -> str:
+    """What is told, without the times, the keyed digests and the folder, which differ."""
+    text = re.sub(r"\d{4}-\d\d-\d\dT[0-9:.]+Z|\b[0-9a-f]{32,}\b", "-", repr(value))
+    return re.sub(r"('seconds': |seconds=)[0-9.e-]+", "", text.replace(str(folder), ""))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, aclosing
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from surface_kit import MACHINE, PATIENCE, STACK, Site, door, one, raised, size
+from surface_kit import MACHINE, PATIENCE, STACK, Site, door, one, plain, raised, size
 
 from stackconf import (
     ApplyBusy,
@@ -51,12 +50,6 @@ def site(tmp_path: Path) -> Site:
 def stack(kind: str, site: Site) -> Any:
     with door(kind, site) as stack:
         yield stack
-
-
-def plain(value: object, folder: Path) -> str:
-    """What is told, without the times, the keyed digests and the folder, which differ."""
-    text = re.sub(r"\d{4}-\d\d-\d\dT[0-9:.]+Z|\b[0-9a-f]{32,}\b", "-", repr(value))
-    return re.sub(r"'seconds': [0-9.]+", "", text.replace(str(folder), ""))
 
 
 def values(stack: Any) -> dict[str, Any]:
