@@ -11,7 +11,6 @@ from attrs import evolve
 
 from stackconf.actor import current_actor
 from stackconf.apply import Report
-from stackconf.choosing import choose
 from stackconf.client import calls, http
 from stackconf.client.surface import missing
 from stackconf.errors import InvalidConfig, Unreachable
@@ -411,6 +410,8 @@ class AsyncRemoteConfigurations:
         providers. Raises `InvalidConfig` when none fits, with what the nearest lack.
         """
         keys = [await self._client.key_of(each) for each in providers]
+        from stackconf.choosing import choose
+
         chosen = choose(await self.list(fit=True), keys)
         revision = await self.assign(
             chosen.name, actor=actor, expected_revision=expected_revision, on_conflict=on_conflict
