@@ -482,6 +482,7 @@ SCENARIO: tuple[tuple[str, ...], ...] = (
     ("plugins", "list"),
     ("plugins", "disable", "inference/remote::none"),
     ("plugins", "enable", "inference/remote::none"),
+    ("serve", "-s", "unparsable.yaml"),  # one that serves is searched in tests/server
     ("completion", "bash"),
 )
 """Every command at least once, in an order in which each has something to say. A new command has to
