@@ -434,6 +434,8 @@ class Manager:
             providers.update(chosen)
             keys = [key for key in keys if key not in chosen]
         providers = self._resolve_with(providers, keys, {} if self.stack.sealed else overlays)
+        if last is None:  # a candidate stands first by now, and the order is the file's
+            providers = {key: providers[key] for key in self.provider_keys()}
         self._referring = None
         self._last = self._resolution(providers, overlays)
         return self._last

@@ -520,3 +520,14 @@ def test_each_layer_is_blamed_for_what_it_brings(tmp_path):
 def test_reading_a_configuration_keeps_no_secret_in_its_repr():
     given = read_configuration(overlay({"api_key": "canary4711"}))
     assert "canary4711" not in repr(given)
+
+
+def test_the_order_is_the_files_whichever_provider_was_looked_at_first(tmp_path):
+    entries = [{**one_entry(), "provider_id": name} for name in ("a", "b", "c")]
+    given = {"inference": [{"provider_id": "c", "config": {"url": "http://x"}}]}
+    file = {"providers": {"inference": entries}}
+    with open_stack(tmp_path, file, Owner(Config)) as stack:
+        stack.configurations.register(given)  # the first that this stack is asked
+        inspected = stack.configurations.inspect()["providers"]["inference"]
+        assert [each["provider_id"] for each in inspected] == ["a", "b", "c"]
+        assert [each.provider.key for each in stack.plan().changes] == [f"inference/{name}" for name in "abc"]

@@ -96,7 +96,7 @@ def ada(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @settings(
-    max_examples=4,
+    max_examples=25,
     derandomize=True,
     phases=[Phase.generate],
     deadline=None,
