@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -242,3 +243,24 @@ def test_on_a_read_only_disk_it_says_so(tmp_path: Path, small_disk: Path) -> Non
         assert server.process.wait(60) == 1
         server.until("(?i)read-only")
     assert "Traceback" not in server.text
+
+
+STORM = """
+import os, subprocess, sys
+from stackconf.server.serving import _hangups
+
+KILLS = "import os, signal, sys\\nfor _ in range(400_000): os.kill(int(sys.argv[1]), signal.SIGHUP)"
+
+with _hangups() as asked:
+    storm = subprocess.Popen([sys.executable, "-c", KILLS, str(os.getpid())])
+    while storm.poll() is None:
+        sum(range(100))
+    print(asked.wait(0))
+"""
+
+
+def test_a_signal_in_the_middle_of_handling_one_is_heard() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", STORM], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout == "True\n", done.stderr

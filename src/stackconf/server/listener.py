@@ -51,6 +51,7 @@ class Listener(uvicorn.Server):
             )
         )
         self._ending = ending
+        self._told = False
         self._tls = tls
 
     def reload(self) -> None:
@@ -87,6 +88,7 @@ class Listener(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """End; at once with a second Ctrl-C."""
-        if not self.should_exit:
+        if not self._told:
+            self._told = True  # first: another signal may come in the middle of this
             self._ending()
         super().handle_exit(sig, frame)

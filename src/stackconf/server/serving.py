@@ -13,6 +13,7 @@ from attrs import evolve, field, frozen
 
 from stackconf.errors import ApplyBusy, InvalidConfig, StackconfError
 from stackconf.redact import described
+from stackconf.server.hangups import Hangups
 from stackconf.server.hosted import Hosted
 from stackconf.server.lines import told_of
 from stackconf.server.retrying import keep_retrying
@@ -96,7 +97,7 @@ def serve(opening: Opening, listening: Listening, *, apply: bool = True) -> None
     _log.info("ended")
 
 
-def _serve(hosted: Hosted, listening: Listening, asked: Event, *, apply: bool) -> None:
+def _serve(hosted: Hosted, listening: Listening, asked: Hangups, *, apply: bool) -> None:
     from stackconf.server.access import Rules
     from stackconf.server.app import create_app
     from stackconf.server.audit import Audit
@@ -170,12 +171,12 @@ def _tell(running: Running) -> None:
 
 
 @contextmanager
-def _hangups() -> Iterator[Event]:
-    """The event that SIGHUP sets. From here on it ends no process, also while that still begins."""
-    asked = Event()
+def _hangups() -> Iterator[Hangups]:
+    """What SIGHUP asks for. From here on it ends no process, also while that still begins."""
+    asked = Hangups()
 
     def again(_number: int, _frame: FrameType | None) -> None:
-        asked.set()
+        asked.ask()
 
     before = signal.signal(signal.SIGHUP, again)
     try:
@@ -185,14 +186,13 @@ def _hangups() -> Iterator[Event]:
 
 
 @contextmanager
-def _reloading(reload: Callable[[], None], asked: Event) -> Iterator[None]:
+def _reloading(reload: Callable[[], None], asked: Hangups) -> Iterator[None]:
     """Read the files again whenever it is asked for: once for all who asked meanwhile."""
     stop = Event()
 
     def work() -> None:
         while not stop.is_set():
             if asked.wait(_LOOK):
-                asked.clear()
                 try:
                     reload()
                 except Exception as error:  # noqa: BLE001 (the next SIGHUP is to be heard)
