@@ -321,9 +321,12 @@ class AsyncClient:
     async def _stream(self, path: str, body: dict[str, Any], actor: str | None) -> AsyncIterator[Event]:
         import httpx
 
+        from stackconf.shapes.errors import error_from
+        from stackconf.shapes.reports import event_from
+
         sent = {**http.sent(actor, body), b"Accept": b"text/event-stream"}
         reader = http.Events()
-        over = False
+        over, problem = False, None
         try:
             async with self._http.stream(
                 "POST", path, content=http.body(body), headers=sent, timeout=http.timeouts(http.silence(body))
@@ -335,9 +338,14 @@ class AsyncClient:
                 async for line in answer.aiter_lines():
                     for told in reader.feed(line):
                         over = over or told.name != "progress"
-                        yield _event(told)
+                        if told.name == "problem":
+                            problem = error_from(told.data)
+                        else:
+                            yield event_from(told.data)
         except httpx.TransportError as error:
-            raise http.unreachable(self.url, error) from error
+            raise problem or http.unreachable(self.url, error) from error
+        if problem is not None:  # raised when the stream has been read to its end
+            raise problem
         if not over:
             raise Unreachable(f"{self.url} went away during the apply; `status` says how it went")
 
@@ -444,12 +452,3 @@ class AsyncRemoteConfigurations:
 
 
 _NOTHING: Call[None] = calls.Call("POST", "", lambda _: None)
-
-
-def _event(told: http.Told) -> Event:
-    from stackconf.shapes.errors import error_from
-    from stackconf.shapes.reports import event_from
-
-    if told.name == "problem":
-        raise error_from(told.data)
-    return event_from(told.data)

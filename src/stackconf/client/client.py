@@ -326,9 +326,12 @@ class Client:
     def _stream(self, path: str, body: dict[str, Any], actor: str | None) -> Iterator[Event]:
         import httpx
 
+        from stackconf.shapes.errors import error_from
+        from stackconf.shapes.reports import event_from
+
         sent = {**http.sent(actor, body), b"Accept": b"text/event-stream"}
         reader = http.Events()
-        over = False
+        over, problem = False, None
         try:
             with self._http.stream(
                 "POST", path, content=http.body(body), headers=sent, timeout=http.timeouts(http.silence(body))
@@ -340,9 +343,14 @@ class Client:
                 for line in answer.iter_lines():
                     for told in reader.feed(line):
                         over = over or told.name != "progress"
-                        yield _event(told)
+                        if told.name == "problem":
+                            problem = error_from(told.data)
+                        else:
+                            yield event_from(told.data)
         except httpx.TransportError as error:
-            raise http.unreachable(self.url, error) from error
+            raise problem or http.unreachable(self.url, error) from error
+        if problem is not None:  # raised when the stream has been read to its end
+            raise problem
         if not over:
             raise Unreachable(f"{self.url} went away during the apply; `status` says how it went")
 
@@ -449,12 +457,3 @@ class RemoteConfigurations:
 
 
 _NOTHING: Call[None] = calls.Call("POST", "", lambda _: None)
-
-
-def _event(told: http.Told) -> Event:
-    from stackconf.shapes.errors import error_from
-    from stackconf.shapes.reports import event_from
-
-    if told.name == "problem":
-        raise error_from(told.data)
-    return event_from(told.data)
