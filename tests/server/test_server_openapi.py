@@ -207,6 +207,7 @@ def test_the_document_is_valid(document: dict[str, Any]) -> None:
     schema.validate()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("mode", ["POSITIVE", "NEGATIVE"])
 def test_requests_made_of_the_document_find_no_failure(fresh: Server, mode: str) -> None:
     server = fresh
@@ -221,7 +222,13 @@ def test_requests_made_of_the_document_find_no_failure(fresh: Server, mode: str)
     for result in schema.get_all_operations():
         operation = result.ok()
 
-        @settings(max_examples=25, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+        @settings(
+            max_examples=25,
+            derandomize=True,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        )
         @given(case=operation.as_strategy(generation_mode=schemathesis.GenerationMode[mode]))
         def run(case: Any) -> None:
             nonlocal count

@@ -191,3 +191,10 @@ def test_a_wrong_path_or_method_says_what_there_is(tmp_path: Path) -> None:
         wrong = http.put("/v1/configurations/some")
         assert wrong.status_code == 405
         assert {"DELETE", "GET"} <= set(wrong.headers["allow"].split(", "))
+
+
+def test_a_line_end_in_a_path_leads_nowhere(tmp_path: Path) -> None:
+    with serving(tmp_path, "--no-apply") as server, server.http() as http:
+        for path in ("/v1/providers/%0A", "/v1/plan%0A", "/v1/configurations/a%0Ab"):
+            answer = http.get(path)
+            assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")

@@ -11,6 +11,7 @@ from statistics import median
 from time import monotonic, perf_counter, sleep
 from typing import TYPE_CHECKING
 
+import pytest
 from server_kit import Server, serving
 
 from stackconf.server.connection import HEAD_SECONDS, LINGER_SECONDS, most_connections
@@ -60,6 +61,7 @@ def usual(http: httpx.Client) -> float:
     return median(times)
 
 
+@pytest.mark.exhaustive
 def test_who_trickles_is_cut_off(tmp_path: Path) -> None:
     with serving(tmp_path) as server, server.http() as http, ThreadPoolExecutor(5) as pool:
         server.until("applied: ")

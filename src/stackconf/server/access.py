@@ -105,6 +105,8 @@ class Guard:
         scope["route"] = inner.get("route")
 
     def _refused(self, scope: Scope, headers: dict[str, str], token: Token | None) -> Response | None:
+        if "\n" in scope["path"]:  # which the routes' patterns take for the end of the path
+            return plain(404, "Not Found", "there is nothing at a path with a line end in it")
         twice = _twice(scope, headers)
         if twice:
             return plain(400, "Bad Request", f"the header {twice} is there twice")
