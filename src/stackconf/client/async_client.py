@@ -13,7 +13,7 @@ from stackconf.actor import current_actor
 from stackconf.apply import Report
 from stackconf.client import calls, http
 from stackconf.client.surface import missing
-from stackconf.errors import InvalidConfig, Unreachable
+from stackconf.errors import InvalidConfig
 
 if TYPE_CHECKING:
     import httpx
@@ -321,12 +321,8 @@ class AsyncClient:
     async def _stream(self, path: str, body: dict[str, Any], actor: str | None) -> AsyncIterator[Event]:
         import httpx
 
-        from stackconf.shapes.errors import error_from
-        from stackconf.shapes.reports import event_from
-
         sent = {**http.sent(actor, body), b"Accept": b"text/event-stream"}
-        reader = http.Events()
-        over, problem = False, None
+        events = http.Events(self.url)
         try:
             async with self._http.stream(
                 "POST", path, content=http.body(body), headers=sent, timeout=http.timeouts(http.silence(body))
@@ -336,18 +332,11 @@ class AsyncClient:
                     media_type = answer.headers.get("content-type", "")
                     calls.read(_NOTHING, answer.status_code, content, media_type, self.url)
                 async for line in answer.aiter_lines():
-                    for told in reader.feed(line):
-                        over = over or told.name != "progress"
-                        if told.name == "problem":
-                            problem = error_from(told.data)
-                        else:
-                            yield event_from(told.data)
+                    for event in events.feed(line):
+                        yield event
         except httpx.TransportError as error:
-            raise problem or http.unreachable(self.url, error) from error
-        if problem is not None:  # raised when the stream has been read to its end
-            raise problem
-        if not over:
-            raise Unreachable(f"{self.url} went away during the apply; `status` says how it went")
+            raise events.broken(error) from error
+        events.finish()
 
 
 class AsyncRemoteConfigurations:

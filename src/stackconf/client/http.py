@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from attrs import frozen
-
 from stackconf._version import __version__
 from stackconf.actor import current_actor
 from stackconf.errors import InvalidConfig, StackconfError, Unreachable
 
 if TYPE_CHECKING:
     import httpx
+
+    from stackconf.events import Event
 
 URL_VARIABLE = "STACKCONF_URL"
 TOKEN_VARIABLE = "STACKCONF_TOKEN"  # noqa: S105 (the name of a variable)
@@ -132,25 +132,21 @@ def unreachable(url: str, error: Exception) -> StackconfError:
     return Unreachable(f"cannot reach {url}: {said}; is `stackconf serve` running there?")
 
 
-@frozen
-class Told:
-    """One server-sent event: its name, and its JSON."""
-
-    name: str
-    data: Any
-
-
 class Events:
-    """Server-sent events out of lines, as the HTML standard describes them."""
+    """An apply that runs elsewhere, out of the lines of its stream: server-sent events as the HTML
+    standard describes them. A `problem` told there is kept, and raised when the stream has been read
+    to its end.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, url: str) -> None:
+        self._url = url
         self._name = ""
         self._data: list[str] = []
+        self._over = False
+        self._problem: StackconfError | None = None
 
-    def feed(self, line: str) -> Iterator[Told]:
+    def feed(self, line: str) -> Iterator[Event]:
         """The event that a line ends, if it ends one."""
-        import json
-
         if line:
             key, _, value = line.partition(":")
             value = value.removeprefix(" ")
@@ -159,6 +155,31 @@ class Events:
             elif key == "data":
                 self._data.append(value)
             return
-        if self._data:
-            yield Told(self._name, json.loads("\n".join(self._data)))
+        name, lines = self._name, self._data
         self._name, self._data = "", []
+        if lines:
+            yield from self._told(name, "\n".join(lines))
+
+    def _told(self, name: str, text: str) -> Iterator[Event]:
+        import json
+
+        from stackconf.shapes.errors import error_from
+        from stackconf.shapes.reports import event_from
+
+        data = json.loads(text)
+        self._over = self._over or name != "progress"
+        if name == "problem":
+            self._problem = error_from(data)
+        else:
+            yield event_from(data)
+
+    def finish(self) -> None:
+        """Raise the problem that was told, and `Unreachable` where the stream ended before the apply."""
+        if self._problem is not None:
+            raise self._problem
+        if not self._over:
+            raise Unreachable(f"{self._url} went away during the apply; `status` says how it went")
+
+    def broken(self, error: Exception) -> StackconfError:
+        """What a stream that broke off comes to: the problem that was told, or that it did."""
+        return self._problem or unreachable(self._url, error)

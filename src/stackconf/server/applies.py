@@ -108,14 +108,16 @@ class Running:
     def _tell(self, event: Progress | Report) -> None:
         with self._changed:
             self.events.append(event)
-            watchers = tuple(self._watchers)
-        for each in watchers:
-            each()
+        self._call_watchers()
 
     def _end(self) -> None:
         with self._changed:
             self._over = True
             self._changed.notify_all()
+        self._call_watchers()
+
+    def _call_watchers(self) -> None:
+        with self._changed:
             watchers = tuple(self._watchers)
         for each in watchers:
             each()
