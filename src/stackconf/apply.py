@@ -162,7 +162,7 @@ def apply_seconds() -> float:
 class Transaction:
     """One apply over a sequence of steps.
 
-    Call `run` once. Interrupted by the user (`KeyboardInterrupt`), it undoes what it did and
+    Call `run` once, `retire` once its report is written down, and `close` at the end. Interrupted by the user (`KeyboardInterrupt`), it undoes what it did and
     raises again. An observer that fails is ignored, but for `StopApply`: the step that runs is
     ended, and then all is taken back.
     """
@@ -189,18 +189,29 @@ class Transaction:
             Outcome(step.change.provider.key, step.change.kind, "not_attempted") for step in steps
         ]
 
-    def run(self) -> Report:
-        """Apply every step, or none."""
-        try:
-            return self._run()
-        finally:
-            self._calls.close()
+    def retire(self) -> tuple[str, ...]:
+        """Have what was kept for the way back taken down; call it once the report is written down.
+        What went wrong with it.
+        """
+        problems: list[str] = []
+        for index, applied in sorted(self._done.items()):
+            if applied.retire is not None:
+                problem = self._guarded(applied.retire, result_is_problem=False)
+                if problem is not None:
+                    key = self._steps[index].change.provider.key
+                    problems.append(f"{key}: what it had before is not down: {self._clean(index, problem)}")
+        return tuple(problems)
+
+    def close(self) -> None:
+        """End it. What plugins opened on its event loop works until here."""
+        self._calls.close()
 
     def report(self, state: Literal["applied", "pending", "failed"]) -> Report:
         """How far it came."""
         return Report(state, tuple(self._outcomes))
 
-    def _run(self) -> Report:
+    def run(self) -> Report:
+        """Apply every step, or none."""
         for index, step in enumerate(self._steps):
             if self._observe.stopped is not None:
                 self._fail(index, "not_attempted", f"stopped: {self._observe.stopped}", 0.0)

@@ -8,6 +8,7 @@ everything anew, and if it fails it gives them what was last known.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from attrs import evolve, frozen
@@ -78,23 +79,24 @@ class Attempts:
             for change, target in zip(plan.changes, targets, strict=True)
         ]
         attempt = store.begin(plan.base_revision, actor, journal)
-        transaction = Transaction(
-            steps, require_healthy=require_healthy, observer=observer, journal=_Journal(store, attempt)
-        )
-        report = Report("failed")
-        try:
-            report = transaction.run()
-        finally:
+        journaled = _Journal(store, attempt)
+        with closing(
+            Transaction(steps, require_healthy=require_healthy, observer=observer, journal=journaled)
+        ) as transaction:
+            report = Report("failed")
+            try:
+                report = transaction.run()
+            finally:
+                if report.state == "failed":
+                    report = transaction.report("failed")
+                report = evolve(report, revision=plan.base_revision, attempt=attempt, took_over=took_over)
+                records, left = _records(plan, report, view.applied, targets, transaction.brought_back)
+                _write_down(store, report, records, left)
+                report = evolve(report, warnings=remember(store, plan.stack_digest))
+            self._remember(report, records)
             if report.state == "failed":
-                report = transaction.report("failed")
-            report = evolve(report, revision=plan.base_revision, attempt=attempt, took_over=took_over)
-            records, left = _records(plan, report, view.applied, targets, transaction.brought_back)
-            _write_down(store, report, records, left)
-            report = evolve(report, warnings=remember(store, plan.stack_digest))
-        self._remember(report, records)
-        if report.state == "failed":
-            raise ApplyError(_failure(report), report)
-        return report
+                raise ApplyError(_failure(report), report)
+            return evolve(report, warnings=(*report.warnings, *transaction.retire()))
 
     def _remember(self, report: Report, records: Mapping[str, AppliedRecord]) -> None:
         for outcome in report.of("applied"):

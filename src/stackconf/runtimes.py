@@ -8,13 +8,15 @@ group `stackconf.runtimes`, and says for each stack file which types there are (
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from attrs import evolve
+from attrs import evolve, frozen
 
 from stackconf.types import Issue
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from stackconf.registry.registry import Registry
     from stackconf.stackfile.env import Grammar
     from stackconf.stackfile.model import StackFile
@@ -23,6 +25,41 @@ LOCAL = "local"
 """The name that stands for no runtime."""
 
 _SEVERAL = 2
+
+
+@frozen
+class Listens:
+    """Where a runtime's server listens, as the stack file says: any address where `host` is `None`.
+    `certificate` and `key` are files (PEM); `clear` says that it may be asked without TLS.
+    """
+
+    host: str | None = None
+    port: int | None = None
+    certificate: str | None = None
+    key: str | None = None
+    clear: bool = True
+
+
+class RuntimeServer(Protocol):
+    """A server that a runtime has in this process. It is an ASGI application for the routes of its own;
+    stackconf's stand beside them at the same address.
+    """
+
+    listens: Listens
+
+    async def start(self, configs: Mapping[str, BaseModel]) -> None:
+        """Start with these effective configurations, by `api/provider_id`: on the event loop that serves,
+        before it takes connections. Raises a `StackconfError` when it cannot.
+        """
+        ...
+
+    async def stop(self) -> None:
+        """Shut down, on the same loop; also what did not start."""
+        ...
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer one request."""
+        ...
 
 
 class Runtime(Protocol):
@@ -36,7 +73,8 @@ class Runtime(Protocol):
         its hooks are called for their providers.
 
         It may have `label` (the name and version that people see), `apis`, `issues` and `absent`, see
-        `Registry.hosted`. Raises a `StackconfError` when the runtime cannot serve at all.
+        `Registry.hosted`, and `server()`, which gives the `RuntimeServer` of that file. Raises a
+        `StackconfError` when the runtime cannot serve at all.
         """
         raise NotImplementedError
 

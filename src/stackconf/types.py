@@ -180,6 +180,7 @@ def because(value: T, reason: str) -> Because[T]:
 
 Undo: TypeAlias = Callable[[], Awaitable[object] | object]
 Check: TypeAlias = Callable[[], Awaitable[str | None] | str | None]
+Retire: TypeAlias = Callable[[], Awaitable[object] | object]
 
 
 @frozen
@@ -190,7 +191,9 @@ class Applied:
     called the other way round. `check` returns `None` while the provider is healthy with the new
     configuration, otherwise what is wrong; `check_undo` says the same after `undo`. Each may be
     async. `pending` says why the provider could not be *reached*: nothing was rejected, the change
-    is retried by the next apply, and the three are not used.
+    is retried by the next apply, and the three are not used. `retire` takes down what was only kept
+    for the way back: it is called once the whole apply is kept and written down, and what it raises
+    is a warning.
 
     >>> Applied("threads 4 -> 8").pending is None
     True
@@ -201,6 +204,7 @@ class Applied:
     check: Check | None = field(default=None, repr=False)
     pending: str | None = None
     check_undo: Check | None = field(default=None, repr=False)
+    retire: Retire | None = field(default=None, repr=False)
 
 
 @frozen

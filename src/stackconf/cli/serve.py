@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 
 @click.command("serve", cls=Command, place="here")
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8420, show_default=True, help="And its port.")
+@click.option("--host", help="The address to listen on. [default: 127.0.0.1, or as the runtime's file says]")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="And its port. [default: 8420, or as the file says]"
+)
 @click.option("--no-apply", is_flag=True, help="Do not begin with an apply.")
 @click.option(
     "--grace",
@@ -54,8 +56,8 @@ if TYPE_CHECKING:
 def serve(  # noqa: PLR0913 (an option each)
     settings: Settings,
     *,
-    host: str,
-    port: int,
+    host: str | None,
+    port: int | None,
     no_apply: bool,
     grace: float,
     token_file: str | None,
@@ -67,10 +69,13 @@ def serve(  # noqa: PLR0913 (an option each)
 ) -> None:
     """Host a stack: its providers run here, and the Configuration API answers over HTTP.
 
+    With a runtime (--runtime, or `runtime:` in the file) the real server of that runtime is started
+    here, where its file says, and changed while it serves.
+
     It ends with Ctrl-C or SIGTERM, after the apply that runs. SIGHUP has it read the stack file
     again. Any address but this machine's own needs a token: in a file, or in STACKCONF_SERVE_TOKEN.
     """
-    from stackconf.server.serving import Listening
+    from stackconf.server.listening import Listening
     from stackconf.server.serving import serve as serve_stack
     from stackconf.server.tokens import tokens_of
 

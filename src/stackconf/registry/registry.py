@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from stackconf.fields import ClassPlan
+    from stackconf.runtimes import RuntimeServer
     from stackconf.stackfile.model import StackFile
     from stackconf.types import Accelerated, Issue, ProviderType
 
@@ -212,6 +213,14 @@ class Registry:
     def runtime_name(self) -> str | None:
         """The runtime that hosts the stack, `None` where the plugins act themselves."""
         return None if self._runtime is None else self._runtime.name
+
+    def runtime_server(self) -> RuntimeServer | None:
+        """The server that the runtime has for its stack, to be started; `None` where it has none."""
+        make = getattr(self._runtime.plugin.implementation, "server", None) if self._runtime else None
+        if make is None:
+            return None
+        made: RuntimeServer = make()
+        return made
 
     @property
     def runtime_issues(self) -> tuple[Issue, ...]:

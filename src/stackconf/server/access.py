@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from functools import lru_cache
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
 from attrs import field, frozen
@@ -52,10 +52,13 @@ class Limits:
 
 @frozen
 class Rules:
-    """Who is served. `hosts` are the names under which this server may be asked, beside its own."""
+    """Who is served. `hosts` are the names under which this server may be asked, beside its own.
+    `only_here`: nobody but this machine, though the address can be reached from others.
+    """
 
     tokens: Tokens = field(factory=Tokens)
     hosts: frozenset[str] = frozenset()
+    only_here: bool = False
     limits: Limits = field(factory=Limits)
 
 
@@ -73,6 +76,8 @@ def is_loopback(host: str) -> bool:
         address = ip_address(host.strip("[]"))
     except ValueError:
         return False
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped.is_loopback
     return address.is_loopback and getattr(address, "scope_id", None) is None
 
 
@@ -112,7 +117,7 @@ class Guard:
             return plain(400, "Bad Request", f"the header {twice} is there twice")
         if _name_of(headers.get("host", "")) is None:
             return plain(400, "Bad Request", "the header Host is not the name of a host")
-        from_elsewhere = self._from_elsewhere(headers)
+        from_elsewhere = self._from_another_machine(scope) or self._from_elsewhere(headers)
         if from_elsewhere:
             return plain(403, "Forbidden", from_elsewhere)
         if self._rules.tokens and scope["path"] not in OPEN_PATHS:
@@ -120,6 +125,12 @@ class Guard:
             if refused is not None:
                 return refused
         return _wrong_body(scope["method"], headers, self._rules.limits)
+
+    def _from_another_machine(self, scope: Scope) -> str:
+        client = scope["client"]
+        if self._rules.only_here and client is not None and not is_loopback(client[0]):
+            return "the configuration is told to this machine only; `serve --token-file` lets others ask"
+        return ""
 
     def _from_elsewhere(self, headers: dict[str, str]) -> str:
         """Why a request is not from who it should be; "" if it may be."""

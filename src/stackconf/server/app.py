@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from fastapi import Depends, FastAPI
@@ -37,8 +39,13 @@ _SHORT_CUTS = {
 }
 
 
-def create_app(hosted: Hosted, rules: Rules | None = None) -> FastAPI:
-    """The Configuration API of a hosted stack, to be served by any ASGI server."""
+def create_app(hosted: Hosted, rules: Rules | None = None, *, prefix: str | None = None) -> FastAPI:
+    """The Configuration API of a hosted stack, to be served by any ASGI server.
+
+    With a `prefix` it stands beside a server that answers upstream's clients itself; its first page
+    and its document are under that.
+    """
+    parts = _PARTS if prefix is None else tuple(part for part in _PARTS if part is not upstream)
     app = FastAPI(
         title="stackconf",
         version=__version__,
@@ -49,10 +56,11 @@ def create_app(hosted: Hosted, rules: Rules | None = None) -> FastAPI:
     )
     app.state.stackconf = hosted
     app.state.metrics = measured = Metrics(hosted)
-    for part in _PARTS:
+    app.state.prefix = prefix or ""
+    for part in parts:
         strict = part is not upstream  # upstream's servers pass over what they do not know
         app.include_router(part.router, dependencies=[Depends(known_query)] if strict else [])
-    problems.install(app, [*app.routes, *(route for part in _PARTS for route in part.router.routes)])
+    problems.install(app, [*app.routes, *(route for part in parts for route in part.router.routes)])
     openapi.install(app)
     app.add_middleware(AtHand, hosted=hosted, paths=_SHORT_CUTS)
     app.add_middleware(Guard, rules=rules or Rules())
@@ -60,7 +68,16 @@ def create_app(hosted: Hosted, rules: Rules | None = None) -> FastAPI:
     return app
 
 
+def own_paths() -> frozenset[str]:
+    """The templates of the routes that stackconf alone has."""
+    return _paths(tuple(part for part in _PARTS if part is not upstream))
+
+
 def _plain() -> frozenset[str]:
     """The paths of routes that have no parameters."""
-    paths: list[str] = [getattr(route, "path", "{") for part in _PARTS for route in part.router.routes]
-    return frozenset(path for path in paths if "{" not in path) | {"/openapi.json"}
+    return frozenset(path for path in _paths(_PARTS) if "{" not in path) | {"/openapi.json"}
+
+
+def _paths(parts: Iterable[ModuleType]) -> frozenset[str]:
+    routes = (route for part in parts for route in part.router.routes)
+    return frozenset(getattr(route, "path", "/") for route in routes)

@@ -24,9 +24,11 @@ from stackconf.packing import spelled
 from stackconf.server.applies import Applies, Running
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
     from starlette.requests import Request
 
     from stackconf.plan import Plan
+    from stackconf.runtimes import RuntimeServer
     from stackconf.stack import Stack
     from stackconf.store.base import Store
 
@@ -113,6 +115,20 @@ class Hosted:
         """The stack in front, for as long as nobody else is to have it."""
         with self._lock:
             yield self._front
+
+    def runtime_server(self) -> RuntimeServer | None:
+        """The server of the stack's runtime, to be started; `None` where there is none."""
+        with self._lock:
+            return self._front.manager.registry.runtime_server()
+
+    def wanted(self) -> dict[str, BaseModel]:
+        """The effective configuration of each provider at the head revision. Raises `InvalidConfig`."""
+        with self._lock:
+            resolution = self._front.resolution
+        if resolution.errors:
+            raise InvalidConfig.of(resolution.errors)
+        found = {key: each.config for key, each in resolution.providers.items()}
+        return {key: config for key, config in found.items() if config is not None}
 
     @property
     def revision(self) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 from asyncio import get_running_loop
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from threading import current_thread, main_thread
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ import uvicorn
 from stackconf.server.connection import Connection
 
 if TYPE_CHECKING:
+    from socket import socket
     from types import FrameType
 
     from starlette.types import ASGIApp
@@ -29,11 +30,19 @@ _ENDING = (signal.SIGINT, signal.SIGTERM)
 
 class Listener(uvicorn.Server):
     """Serves an application until a signal. `ending` is called with the first; a second one stops
-    waiting for answers that are on their way.
+    waiting for answers that are on their way. `first` is awaited before it takes connections, `last`
+    when it has none any more.
     """
 
     def __init__(
-        self, app: ASGIApp, *, ending: Callable[[], None], seconds: float, tls: Tls | None = None
+        self,
+        app: ASGIApp,
+        *,
+        ending: Callable[[], None],
+        seconds: float,
+        tls: Tls | None = None,
+        first: Callable[[], Awaitable[None]] | None = None,
+        last: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         super().__init__(
             uvicorn.Config(
@@ -51,6 +60,7 @@ class Listener(uvicorn.Server):
             )
         )
         self._ending = ending
+        self._first, self._last = first, last
         self._told = False
         self._tls = tls
 
@@ -67,6 +77,18 @@ class Listener(uvicorn.Server):
                 if isinstance(each, Connection):
                     each.check(now)
         return await super().on_tick(counter)
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        """Take connections, once what comes first is done. Raises what that raises."""
+        if self._first is not None:
+            await self._first()
+        await super().startup(sockets=sockets)
+
+    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+        """Take no more connections, and end with what comes last."""
+        await super().shutdown(sockets=sockets)
+        if self._last is not None:
+            await self._last()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

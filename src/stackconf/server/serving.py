@@ -9,27 +9,27 @@ from contextlib import contextmanager
 from threading import Event, Thread
 from typing import TYPE_CHECKING
 
-from attrs import evolve, field, frozen
+from attrs import evolve
 
 from stackconf.errors import ApplyBusy, InvalidConfig, StackconfError
 from stackconf.redact import described
 from stackconf.server.hangups import Hangups
 from stackconf.server.hosted import Hosted
 from stackconf.server.lines import told_of
+from stackconf.server.listening import bound, checked, of_runtime
 from stackconf.server.retrying import keep_retrying
-from stackconf.server.tokens import TOKEN_VARIABLE, Tokens
 
 if TYPE_CHECKING:
-    from pathlib import Path
-    from socket import socket
     from types import FrameType
 
-    from stackconf.server.applies import Running
-    from stackconf.server.hosted import Opening
-    from stackconf.server.tls import Tls
+    from starlette.types import ASGIApp
 
-DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8420
-GRACE_SECONDS = 30.0
+    from stackconf.runtimes import RuntimeServer
+    from stackconf.server.applies import Running
+    from stackconf.server.audit import Audit
+    from stackconf.server.hosted import Opening
+    from stackconf.server.listening import Listening
+
 _LAST_ANSWERS = 5.0
 """Seconds for answers on their way out after the last apply has ended."""
 
@@ -39,118 +39,102 @@ _LOOK = 0.5
 _log = logging.getLogger(__name__)
 
 
-@frozen
-class Listening:
-    """Where a server listens and whom it serves, and how long a running apply may still take at the
-    end (seconds). `hosts` are names under which it may be asked, beside this machine's own. `audit` is
-    the file that gets a line for every change.
-    """
-
-    host: str = DEFAULT_HOST
-    port: int = DEFAULT_PORT
-    grace: float = GRACE_SECONDS
-    tokens: Tokens = field(factory=Tokens)
-    hosts: frozenset[str] = frozenset()
-    tls: Tls | None = None
-    audit: Path | None = None
-
-    @property
-    def url(self) -> str:
-        """The address as people write it.
-
-        >>> Listening("::1").url
-        'http://[::1]:8420'
-        """
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'http' if self.tls is None else 'https'}://{host}:{self.port}"
-
-    @property
-    def names(self) -> frozenset[str]:
-        """The names that a `Host` may have beside this machine's own; any, where it is empty."""
-        return self.hosts | {self.host.lower()} if self.hosts else self.hosts
-
-
 def serve(opening: Opening, listening: Listening, *, apply: bool = True) -> None:
     """Host a stack until the process is told to end (SIGINT, SIGTERM).
 
     With `apply` it begins with one, which may fail: how it went is in `/v1/status`, and what cannot
     be reached is tried again. SIGHUP reads the stack file again. At the end an apply that runs has
-    its grace, and is taken back after it. Raises `InvalidConfig` where the file cannot be read,
-    `ApplyBusy` where another process hosts the stack, `StackconfError` where the address cannot be
-    had.
+    its grace, and is taken back after it. A stack with a runtime is served by the runtime's server,
+    where its file says, with the Configuration API beside that server's own routes.
+
+    Raises `InvalidConfig` where the file cannot be read, or is wrong for its runtime, `ApplyBusy` where
+    another process hosts the stack, `StackconfError` where the address cannot be had or the runtime's
+    server does not start.
     """
     try:
         import stackconf.server.listener  # noqa: F401 (and with it uvicorn)
-        from stackconf.server.access import is_loopback
     except ImportError as error:
         raise InvalidConfig("the server needs more packages: pip install 'stackconf[server]'") from error
 
-    if not listening.tokens and not is_loopback(listening.host):
-        problem = f"{listening.host} can be reached from other machines, so it needs a token"
-        raise InvalidConfig(f"{problem}: give --token-file FILE, or set {TOKEN_VARIABLE}")
-    if listening.tls is not None:
-        listening.tls.check()
-    elif not is_loopback(listening.host):
-        _log.warning("%s is served without TLS: tokens and secrets can be read on the way", listening.host)
     with _hangups() as asked:
-        _serve(Hosted(opening), listening, asked, apply=apply)
+        hosted = Hosted(opening)
+        try:
+            runtime = hosted.runtime_server()
+            where = checked(listening) if runtime is None else of_runtime(listening, runtime.listens)
+            _serve(hosted, where, asked, runtime, apply=apply)
+        finally:
+            hosted.close()
     _log.info("ended")
 
 
-def _serve(hosted: Hosted, listening: Listening, asked: Hangups, *, apply: bool) -> None:
-    from stackconf.server.access import Rules
-    from stackconf.server.app import create_app
+def _serve(
+    hosted: Hosted, listening: Listening, asked: Hangups, runtime: RuntimeServer | None, *, apply: bool
+) -> None:
     from stackconf.server.audit import Audit
     from stackconf.server.listener import Listener
-    from stackconf.server.requests import Logged
 
-    audit = None if listening.audit is None else Audit(listening.audit)
+    configs = {} if runtime is None else hosted.wanted()
 
     def ending() -> None:
         Thread(target=hosted.applies.close, args=(listening.grace,), name="stackconf-ending").start()
 
+    audit = None if listening.audit is None else Audit(listening.audit)
+    with bound(listening) as listener, _application(hosted, listening, runtime, audit) as app:
+        url = evolve(listening, port=listener.getsockname()[1]).url
+
+        async def first() -> None:
+            if runtime is not None:
+                await runtime.start(configs)
+            if apply:
+                _begin(hosted)
+            _log.info("serving %s at %s", hosted.name, url)
+
+        server = Listener(
+            app,
+            ending=ending,
+            seconds=listening.grace + _LAST_ANSWERS,
+            tls=listening.tls,
+            first=first,
+            last=None if runtime is None else runtime.stop,
+        )
+
+        def reload() -> None:
+            hosted.reload()
+            try:
+                server.reload()
+            except InvalidConfig as error:
+                _log.error("the certificate was not taken, the old one goes on: %s", error)
+
+        with server.signals(), hosted.hosting(url), _reloading(reload, asked), _retrying(hosted):
+            if audit is not None:
+                audit.open()
+            server.run(sockets=[listener])
+            if not hosted.applies.close(listening.grace):
+                _log.warning("the apply that ran was taken back")
+
+
+@contextmanager
+def _application(
+    hosted: Hosted, listening: Listening, runtime: RuntimeServer | None, audit: Audit | None
+) -> Iterator[ASGIApp]:
+    """The Configuration API with its log and audit trail, beside a runtime's server if there is one."""
+    from stackconf.server.access import Rules
+    from stackconf.server.app import create_app, own_paths
+    from stackconf.server.beside import PREFIX, Beside
+    from stackconf.server.requests import Logged
+
+    only_here = not listening.tokens and not listening.only_here
+    rules = Rules(listening.tokens, listening.names, only_here=only_here)
+    ours = Logged(create_app(hosted, rules, prefix=None if runtime is None else PREFIX), audit)
+    theirs = None if runtime is None else Logged(runtime)
     try:
-        with _bound(listening) as listener:
-            url = evolve(listening, port=listener.getsockname()[1]).url
-            app = create_app(hosted, Rules(listening.tokens, listening.names))
-            seconds = listening.grace + _LAST_ANSWERS
-            logged = Logged(app, audit)
-            server = Listener(logged, ending=ending, seconds=seconds, tls=listening.tls)
-
-            def reload() -> None:
-                hosted.reload()
-                try:
-                    server.reload()
-                except InvalidConfig as error:
-                    _log.error("the certificate was not taken, the old one goes on: %s", error)
-
-            with server.signals(), hosted.hosting(url), _reloading(reload, asked), _retrying(hosted):
-                if audit is not None:
-                    audit.open()
-                if apply:
-                    _begin(hosted)
-                _log.info("serving %s at %s", hosted.name, url)
-                server.run(sockets=[listener])
-                logged.close()
-                if not hosted.applies.close(listening.grace):
-                    _log.warning("the apply that ran was taken back")
+        yield ours if theirs is None else Beside(ours, theirs, own_paths())
     finally:
-        hosted.close()
+        for each in (ours, theirs):
+            if each is not None:
+                each.close()
         if audit is not None:
             audit.close()
-
-
-def _bound(listening: Listening) -> socket:
-    """The socket, listening before anything is applied: an address that is taken changes nothing."""
-    import os
-    import socket
-
-    family = socket.AF_INET6 if ":" in listening.host else socket.AF_INET
-    try:
-        return socket.create_server((listening.host, listening.port), family=family, backlog=2048)
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or error
-        raise StackconfError(f"cannot listen on {listening.url}: {reason}; choose another --port") from error
 
 
 def _begin(hosted: Hosted) -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from stackconf import Applied, Issue, ProviderType, UnknownName, hookimpl
 from stackconf.fields import plan_with
+from stackconf.runtimes import Listens
 from stackconf_ogx import checks
 from stackconf_ogx.external import external_types
-from stackconf_ogx.internals.base import quietly
+from stackconf_ogx.internals.base import enabled, quietly
 from stackconf_ogx.policy import Policy, bad, operators
 from stackconf_ogx.wholefile import WholeFile
 
@@ -20,8 +22,12 @@ if TYPE_CHECKING:
     from stackconf import Provider, StackFile
     from stackconf.types import UpdateClass
     from stackconf_ogx.internals.base import Internals, Spec
+    from stackconf_ogx.internals.running import Wanted
     from stackconf_ogx.policy import Wishes
+    from stackconf_ogx.runtimes import UpstreamRuntime
+    from stackconf_ogx.server import UpstreamServer
 
+_PORT = 8321
 _NOT_RUNNING = "no server that stackconf runs has it; `stackconf export` writes the file to start one with"
 
 
@@ -30,8 +36,14 @@ class HostedTypes:
 
     stackconf_api = 1
 
-    def __init__(self, internals: Internals, policies: Mapping[str, Policy], stack: StackFile) -> None:
-        self._internals, self._stack = internals, stack
+    def __init__(
+        self,
+        internals: Internals,
+        policies: Mapping[str, Policy],
+        stack: StackFile,
+        runtime: UpstreamRuntime,
+    ) -> None:
+        self._internals, self._stack, self._runtime = internals, stack, runtime
         self.label = internals.label
         self._file = WholeFile(internals, stack)
         external = external_types(internals, stack, self._file.data)
@@ -64,9 +76,63 @@ class HostedTypes:
         ]
 
     @hookimpl
-    def apply_config(self) -> Applied:
-        """There is no running server to change from here."""
-        return Applied(pending=_NOT_RUNNING)
+    def apply_config(self, provider: Provider, config: BaseModel | None) -> Applied:
+        """Have the server that runs here use it, or say that there is none."""
+        server = self._runtime.server
+        return Applied(pending=_NOT_RUNNING) if server is None else server.apply(self, provider, config)
+
+    def server(self) -> UpstreamServer:
+        """The server for this file, to be started in this process."""
+        from stackconf_ogx.server import UpstreamServer
+
+        self._runtime.server = server = UpstreamServer(self, self._internals.server)
+        return server
+
+    @property
+    def listens(self) -> Listens:
+        """Where the file says that the server listens."""
+        section = self._file.data.get("server")
+        found: Mapping[str, Any] = section if isinstance(section, dict) else {}
+        return Listens(
+            host=found.get("host"),
+            port=int(found.get("port") or _PORT),
+            certificate=found.get("tls_certfile"),
+            key=found.get("tls_keyfile"),
+            clear=bool(found.get("insecure")) or not self._internals.wants_tls,
+        )
+
+    def wanted(self, configs: Mapping[str, BaseModel]) -> Wanted:
+        """The file with the effective configurations of its providers, by `api/provider_id`. One that has
+        none is left out.
+        """
+        from stackconf.resolve.render import SHOWN
+        from stackconf_ogx.internals.running import Wanted
+
+        def filled(config_of: Callable[[BaseModel], Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+            return {
+                api: [
+                    {**each, "config": config_of(configs[key])} if enabled(each) else each
+                    for each in entries
+                    if not enabled(each) or (key := f"{api}/{each['provider_id']}") in configs
+                ]
+                for api, entries in (self._file.data.get("providers") or {}).items()
+            }
+
+        data = {**self._file.data, "providers": filled(_plain)}
+        shown = {"apis": data.get("apis"), "providers": filled(SHOWN.render)}
+        return Wanted(Path(self._stack.name).absolute(), data, shown)
+
+    def type_of(self, key: str) -> str:
+        """The type of a provider of the file."""
+        return next(each.provider_type for each in self._stack.providers if each.key == key)
+
+    def restarts(self, type_key: str) -> bool:
+        """Whether a change of such a provider needs the whole server set up anew."""
+        return type_key in self._internals.restarting
+
+    def import_modules(self, type_key: str) -> None:
+        """Import what a provider of a type is made of, which may take seconds."""
+        import_module(self.specs[type_key].module)
 
     def _class_of(self, key: str) -> type[BaseModel] | None:
         """The config class of a type; `None` where it cannot be had, which whoever needs it will say."""
@@ -91,8 +157,8 @@ class HostedTypes:
         )
 
     def _update(self, api: str) -> UpdateClass:
-        """Behind a router a provider can be made anew and swapped; others have routes of their own."""
-        return "reload" if api in self._internals.routed.values() else "restart"
+        """A provider is made anew and swapped, but where upstream cannot have two of them at once."""
+        return "reload"
 
     def _extended(self, key: str, wishes: Wishes, config_class: type[BaseModel] | None) -> Policy:
         """The policy of a type with what the operator wants of it, as far as the class has it."""
@@ -119,6 +185,11 @@ class HostedTypes:
             yield from checks.packages(self._stack, entry, spec, self._internals)
             if config_class is not None:
                 yield from checks.guessed_types(self._stack, entry, config_class, self._internals)
+
+
+def _plain(config: BaseModel) -> Mapping[str, Any]:
+    """What layers gave, as the server's own class reads it; secrets stay objects of their type."""
+    return config.model_dump(exclude_unset=True, by_alias=True)
 
 
 def _problem(config_class: type[BaseModel] | None, path: str) -> str:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from stackconf.stackfile.env import Grammar
     from stackconf_ogx.hosted import HostedTypes
     from stackconf_ogx.internals.base import Internals
+    from stackconf_ogx.server import UpstreamServer
 
 stackconf_api = 1
 
@@ -20,6 +21,8 @@ class UpstreamRuntime:
     def __init__(self, name: str, grammar: Grammar) -> None:
         self.name = name
         self.grammar: Grammar | None = grammar
+        self.server: UpstreamServer | None = None
+        """The server that runs in this process."""
 
     def provider_types(self, stack: StackFile) -> HostedTypes:
         """The types that the server has for one stack file, as a plugin. Raises `PluginLoadError` when
@@ -29,7 +32,7 @@ class UpstreamRuntime:
         from stackconf_ogx.internals import SUPPORTED
         from stackconf_ogx.policy import shipped
 
-        return HostedTypes(opened(self.name), shipped(SUPPORTED[self.name].module), stack)
+        return HostedTypes(opened(self.name), shipped(SUPPORTED[self.name].module), stack, self)
 
 
 @cache

@@ -27,7 +27,7 @@ async def index(request: Request) -> Response:
         "stack": hosted.name,
         "inspect": "/v1/inspect/configurations",
         "ready": "/v1/ready",
-        "openapi": "/openapi.json",
+        "openapi": f"{request.app.state.prefix}/openapi.json",
     }
     return told(request, data, hosted.revision)
 

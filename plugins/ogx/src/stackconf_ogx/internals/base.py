@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from stackconf.stackfile.env import Grammar
+    from stackconf_ogx.internals.running import Running, Tell, Wanted
 
 Kind: TypeAlias = Literal["remote", "inline"]
 KeyPath: TypeAlias = tuple[str | int, ...]
@@ -30,11 +31,35 @@ def quietly() -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), own_log():
             warnings.simplefilter("ignore")
             yield
     finally:
         logging.disable(before)
+
+
+@contextmanager
+def own_log() -> Iterator[None]:
+    """With our loggers as they were: upstream sets the level of every logger there is when it sets up
+    its own.
+    """
+    ours = [logging.getLogger(name) for name in logging.root.manager.loggerDict if _is_ours(name)]
+    before = [(each, each.level, each.propagate) for each in ours]
+    try:
+        yield
+    finally:
+        for each, level, propagate in before:
+            each.setLevel(level)
+            each.propagate = propagate
+
+
+def _is_ours(name: str) -> bool:
+    return name.partition(".")[0] == "stackconf"
+
+
+def enabled(entry: Mapping[str, Any]) -> bool:
+    """Whether upstream makes a provider of an entry of the file."""
+    return entry.get("provider_id") not in (None, "", "__disabled__")
 
 
 @frozen
@@ -79,6 +104,15 @@ class Internals(Protocol):
     """The apis that the server itself implements; they take no provider."""
     knows_modules: bool
     """Whether a provider may name its `module:`."""
+
+    wants_tls: bool
+    """Whether the server refuses to answer without TLS, unless the file says `insecure`."""
+    restarting: frozenset[str]
+    """The types of which there cannot be two providers at once, by key."""
+
+    def server(self, wanted: Wanted, tell: Tell) -> Running:
+        """A server, to be started in this process."""
+        raise NotImplementedError
 
     def builtin(self) -> list[Spec]:
         """Every provider type that comes along."""

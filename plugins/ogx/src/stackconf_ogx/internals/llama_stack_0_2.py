@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from stackconf.stackfile.env import Grammar
+    from stackconf_ogx.internals.running import Running, Tell, Wanted
 
 
 class LlamaStack02(Internals):
@@ -21,6 +22,8 @@ class LlamaStack02(Internals):
     grammar: Grammar = "old"
     package = "llama_stack"
     knows_modules = False
+    wants_tls = False
+    restarting = frozenset({"telemetry/inline::meta-reference"})
 
     def __init__(self, version: str) -> None:
         with quietly():  # pydantic warns of the defaults of its store configs, which never take effect
@@ -38,6 +41,12 @@ class LlamaStack02(Internals):
             for pair in distribution.builtin_automatically_routed_apis()
         }
         self.own_apis = frozenset({"inspect", "providers"})  # `providable_apis` leaves these out
+
+    def server(self, wanted: Wanted, tell: Tell) -> Running:
+        """See `llama_stack_0_2_server`."""
+        from stackconf_ogx.internals.llama_stack_0_2_server import LlamaStack02Server
+
+        return LlamaStack02Server(wanted, tell)
 
     def builtin(self) -> list[Spec]:
         """The registry without a config: the types that come along and nothing external."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from stackconf.stackfile.env import Grammar
+    from stackconf_ogx.internals.running import Running, Tell, Wanted
 
 _KV = "kv"
 _SQL = "sql"
@@ -29,6 +30,8 @@ class Ogx15(Internals):
     grammar: Grammar = "new"
     package = "ogx"
     knows_modules = True
+    wants_tls = True
+    restarting = frozenset[str]()
 
     def __init__(self, version: str) -> None:
         with quietly():
@@ -50,6 +53,12 @@ class Ogx15(Internals):
             for pair in distribution.builtin_automatically_routed_apis()
         }
         self.own_apis = frozenset(api.value for api in distribution.INTERNAL_APIS)
+
+    def server(self, wanted: Wanted, tell: Tell) -> Running:
+        """See `ogx_1_5_server`."""
+        from stackconf_ogx.internals.ogx_1_5_server import Ogx15Server
+
+        return Ogx15Server(wanted, tell)
 
     def builtin(self) -> list[Spec]:
         """The registry without a config: the types that come along and nothing external."""

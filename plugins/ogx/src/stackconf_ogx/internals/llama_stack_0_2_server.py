@@ -1,0 +1,222 @@
+"""llama-stack 0.2.12 as a running server: what is reached for inside it, and why."""
+
+from __future__ import annotations
+
+import asyncio
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from stackconf_ogx.internals.base import own_log
+from stackconf_ogx.internals.running import Running, replaced
+
+if TYPE_CHECKING:
+    from stackconf_ogx.internals.running import Impl, Tell, Wanted
+
+_STORES = {
+    "inference": "model_store",
+    "safety": "shield_store",
+    "vector_io": "vector_db_store",
+    "datasetio": "dataset_store",
+    "scoring": "scoring_function_store",
+    "eval": "benchmark_store",
+    "tool_runtime": "tool_store",
+}
+"""What `CommonRoutingTableImpl.initialize` sets on each provider, by api."""
+
+_IDENTIFIERS = {
+    "models": "model_id",
+    "shields": "shield_id",
+    "vector_dbs": "vector_db_id",
+    "datasets": "dataset_id",
+    "scoring_fns": "scoring_fn_id",
+    "benchmarks": "benchmark_id",
+    "tool_groups": "toolgroup_id",
+}
+"""What names a resource in the file, by its list there."""
+
+
+class LlamaStack02Server(Running):
+    """One llama-stack 0.2.12 in this process."""
+
+    kinds = {
+        "inference": "model",
+        "safety": "shield",
+        "vector_io": "vector_db",
+        "datasetio": "dataset",
+        "scoring": "scoring_function",
+        "eval": "benchmark",
+        "tool_runtime": "tool_group",
+    }
+    holding = frozenset({"vector_db", "dataset"})
+
+    def __init__(self, wanted: Wanted, tell: Tell) -> None:
+        super().__init__(wanted, tell)
+        # `server.server` is the whole server; `stack` constructs the providers, `resolver` makes each.
+        # `routing_tables.common` tells a provider of an object that is registered with it.
+        # `providers` answers `/v1/providers`.
+        from llama_stack.apis.providers import ListProvidersResponse, ProviderInfo
+        from llama_stack.distribution import distribution, providers, resolver, stack
+        from llama_stack.distribution.datatypes import StackRunConfig
+        from llama_stack.distribution.routing_tables import common
+        from llama_stack.distribution.server import server
+        from llama_stack.providers.datatypes import Api
+
+        self.resolver, self.routing, self.file_class = resolver, common, StackRunConfig
+        self._server, self._stack, self._providers = server, stack, providers
+        self._distribution, self._api = distribution, Api
+        self._register_resources = stack.register_resources
+        self._routed = {
+            pair.routing_table_api.value: pair.router_api.value
+            for pair in distribution.builtin_automatically_routed_apis()
+        }
+        self._answers = ListProvidersResponse, ProviderInfo
+
+    async def start(self) -> None:
+        """Run the server's own `main` in a thread, up to the point where it would listen.
+
+        It constructs the providers on this loop, on which they will be asked, and not on one of its own
+        that ends before the first request.
+        """
+        loop = asyncio.get_running_loop()
+        arguments = Namespace(config=str(self._wanted.path), template=None, port=None, env=None)
+        listening: dict[str, Any] = {}
+
+        def main() -> None:
+            with own_log(), self._seams(loop, listening):
+                try:
+                    self._server.main(arguments)
+                except SystemExit as error:
+                    raise RuntimeError("llama-stack refused the file; its log says why") from error
+
+        await asyncio.to_thread(main)
+        await self._enter(listening["app"])
+
+    @contextmanager
+    def _seams(self, loop: asyncio.AbstractEventLoop, listening: dict[str, Any]) -> Iterator[None]:
+        import uvicorn
+
+        construct = self._stack.construct_stack
+
+        async def construct_here(config: Any) -> Any:
+            self._config = config
+            made = asyncio.run_coroutine_threadsafe(construct(config), loop)
+            self.impls = await asyncio.wrap_future(made)
+            return self.impls
+
+        with ExitStack() as seams:
+            # What stackconf resolved stands for what the server would make of the file's references.
+            seams.enter_context(replaced(self._server, "replace_env_vars", lambda _: dict(self._wanted.data)))
+            # Its log must not have what its own redaction lets through.
+            seams.enter_context(
+                replaced(self._server, "redact_sensitive_fields", lambda _: dict(self._wanted.shown))
+            )
+            seams.enter_context(replaced(self._server, "construct_stack", construct_here))
+            seams.enter_context(replaced(self._stack, "register_resources", self._register))
+            seams.enter_context(replaced(self._stack, "ProviderImpl", self._telling()))
+            seams.enter_context(replaced(uvicorn, "run", listening.update))
+            seams.enter_context(self._watched())
+            yield
+
+    def _telling(self) -> type:
+        """Upstream's `/v1/providers`, with the configurations in force, and the health of each provider
+        under its own name: upstream looks the health up by id among apis.
+        """
+        response, info = self._answers
+        tell = self._tell
+
+        class Telling(self._providers.ProviderImpl):  # type: ignore[misc, name-defined]
+            async def list_providers(self) -> Any:
+                return response(data=[info(**each) for each in await tell()])
+
+        return Telling
+
+    async def _register(self, config: Any, impls: Any) -> None:
+        """Each provider's resources apart, so that one that refuses a model leaves the others alone."""
+        for api, table in self._tables.items():
+            for provider_id in list(table.impls_by_provider_id):
+                key = f"{api}/{provider_id}"
+                try:
+                    await self._register_resources(self._only(config, key), impls)
+                except Exception as error:  # noqa: BLE001 (a provider's own; the first apply tells it)
+                    self.failed[key] = error
+                    self.put(key, None)
+        await self._register_resources(self._only(config, None), impls)
+
+    def _only(self, config: Any, key: str | None) -> Any:
+        """The file with the resources of one provider; for `None`, with those of none of its providers."""
+        kept: dict[str, list[Any]] = {}
+        for name, api, *_ in self._stack.RESOURCES:
+            behind = self._routed[api.value]
+            keys = {f"{behind}/{each.provider_id}" for each in config.providers.get(behind, ())}
+            kept[name] = [
+                each
+                for each in getattr(config, name)
+                if (own if (own := f"{behind}/{getattr(each, 'provider_id', None)}") in keys else None) == key
+            ]
+        return config.model_copy(update=kept)
+
+    def link(self, impl: Impl, api: str, table: Any) -> None:
+        """As `CommonRoutingTableImpl.initialize`."""
+        setattr(impl, _STORES[api], table)
+
+    async def join(self, key: str, wanted: Wanted) -> None:
+        """As `register_resources` when the server starts; scoring functions come from the provider."""
+        await self._register_resources(self._only(self.file_class(**wanted.data), key), self.impls)
+        api, _, provider_id = key.partition("/")
+        if api == "scoring":
+            impl = self._tables[api].impls_by_provider_id[provider_id]
+            for each in await impl.list_scoring_functions():
+                copy = each.model_copy(update={"provider_id": provider_id})
+                await self._tables[api].dist_registry.register(copy)
+
+    async def refresh(self, key: str) -> None:
+        """The table of tool groups keeps which tools each has."""
+        api, _, provider_id = key.partition("/")
+        if api != "tool_runtime":
+            return
+        table = self._tables[api]
+        for group in (await table.list_tool_groups()).data:
+            if group.provider_id == provider_id and not group.mcp_endpoint:
+                await table._index_tools(group)  # noqa: SLF001 (as it does where a group is registered)
+
+    async def forget(self, key: str) -> None:
+        """And what the table of tool groups knows of a group that is gone."""
+        before = {each.identifier for each in await self._groups(key)}
+        await super().forget(key)
+        gone = before - {each.identifier for each in await self._groups(key)}
+        if not gone:
+            return
+        table = self._tables["tool_runtime"]
+        for group in gone:
+            for tool in table.toolgroups_to_tools.pop(group, ()):
+                table.tool_to_toolgroup.pop(tool.identifier, None)
+
+    async def _groups(self, key: str) -> list[Any]:
+        api, _, provider_id = key.partition("/")
+        if api != "tool_runtime":
+            return []
+        groups = await self._tables[api].get_all_with_type("tool_group")
+        return [each for each in groups if each.provider_id == provider_id]
+
+    def _named(self, wanted: Wanted, key: str) -> frozenset[str]:
+        config = self._only(self.file_class(**wanted.data), key)
+        return frozenset(
+            getattr(each, _IDENTIFIERS[name])
+            for name, *_ in self._stack.RESOURCES
+            for each in getattr(config, name)
+        )
+
+    def _behind_routers(self) -> frozenset[str]:
+        return frozenset(self._routed.values())
+
+    def _protocol(self, spec: Any) -> type:
+        found: type = self.resolver.api_protocol_map()[spec.api]
+        return found
+
+    def _spec(self, api: str, provider_type: str) -> Any:
+        registry = self._distribution.get_provider_registry(self._config)
+        spec = registry[self._api(api)][provider_type]
+        spec.deps__ = []  # what orders providers when all are made at once
+        return spec
