@@ -162,9 +162,9 @@ def apply_seconds() -> float:
 class Transaction:
     """One apply over a sequence of steps.
 
-    Call `run` once, `retire` once its report is written down, and `close` at the end. Interrupted by the user (`KeyboardInterrupt`), it undoes what it did and
-    raises again. An observer that fails is ignored, but for `StopApply`: the step that runs is
-    ended, and then all is taken back.
+    Call `run` once, `retire` once its report is written down, and `close` at the end. Interrupted by
+    the user (`KeyboardInterrupt`), it undoes what it did and raises again. An observer that fails is
+    ignored, but for `StopApply`: the step that runs is ended, and then all is taken back.
     """
 
     def __init__(

@@ -26,17 +26,19 @@ def logged(settings: Settings, form: str = "text") -> Iterator[None]:
     handler = logging.StreamHandler()
     handler.setFormatter(_Json() if form == "json" else _Lines(_FORMAT))
     loggers = [logging.getLogger(name) for name in _LOGGERS]
-    before = [each.level for each in loggers]
+    before = [(each.level, each.propagate) for each in loggers]
     for each in loggers:
         each.setLevel(logging.WARNING)
         each.addHandler(handler)
+        each.propagate = False  # a runtime's server has handlers of its own at the root
     loggers[0].setLevel(logging.DEBUG if settings.verbose else logging.INFO)
     try:
         yield
     finally:
-        for each, level in zip(loggers, before, strict=True):
+        for each, (level, propagate) in zip(loggers, before, strict=True):
             each.removeHandler(handler)
             each.setLevel(level)
+            each.propagate = propagate
 
 
 class _Lines(logging.Formatter):

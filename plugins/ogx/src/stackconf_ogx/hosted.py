@@ -146,7 +146,7 @@ class HostedTypes:
 
     def _kind(self, spec: Spec, config_class: type[BaseModel] | None) -> ProviderType:
         module, _, name = spec.config_class.rpartition(".")
-        update = self._update(spec.api)
+        update: UpdateClass = "restart" if self.restarts(spec.key) else "reload"
         return ProviderType(
             spec.api,
             spec.provider_type,
@@ -154,11 +154,8 @@ class HostedTypes:
             api_dependencies=spec.needs,
             user_fields=self.policies[spec.key].user_fields(update),
             update=update,
+            in_process=True,
         )
-
-    def _update(self, api: str) -> UpdateClass:
-        """A provider is made anew and swapped, but where upstream cannot have two of them at once."""
-        return "reload"
 
     def _extended(self, key: str, wishes: Wishes, config_class: type[BaseModel] | None) -> Policy:
         """The policy of a type with what the operator wants of it, as far as the class has it."""

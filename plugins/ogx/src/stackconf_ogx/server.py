@@ -15,7 +15,6 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import frozen
-from pydantic import BaseModel
 
 from stackconf import Applied, StackconfError
 from stackconf.redact import described
@@ -24,6 +23,7 @@ from stackconf_ogx.internals.base import enabled
 from stackconf_ogx.reachable import unreachable
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
     from starlette.types import Receive, Scope, Send
 
     from stackconf import Provider

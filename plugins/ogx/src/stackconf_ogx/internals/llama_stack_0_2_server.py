@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from stackconf_ogx.internals.base import own_log
 from stackconf_ogx.internals.running import Running, replaced
@@ -40,7 +40,7 @@ _IDENTIFIERS = {
 class LlamaStack02Server(Running):
     """One llama-stack 0.2.12 in this process."""
 
-    kinds = {
+    kinds: ClassVar[Mapping[str, str]] = {
         "inference": "model",
         "safety": "shield",
         "vector_io": "vector_db",

@@ -58,7 +58,7 @@ class Ogx15(Internals):
         """See `ogx_1_5_server`."""
         from stackconf_ogx.internals.ogx_1_5_server import Ogx15Server
 
-        return Ogx15Server(wanted, tell)
+        return Ogx15Server(wanted, tell)  # type: ignore[abstract]  # being written
 
     def builtin(self) -> list[Spec]:
         """The registry without a config: the types that come along and nothing external."""

@@ -8,13 +8,11 @@ after, are names in upstream's modules; each says why.
 from __future__ import annotations
 
 import asyncio
-import importlib
-import inspect
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from attrs import define, field, frozen
 
@@ -70,9 +68,9 @@ class Running(ABC):
     routing: Any
     """Upstream's module `routing_tables.common`."""
     file_class: Any
-    kinds: Mapping[str, str]
+    kinds: ClassVar[Mapping[str, str]]
     """For each api behind a router, what is registered with its providers."""
-    holding: frozenset[str]
+    holding: ClassVar[frozenset[str]]
     """Of these kinds, those that stand for data."""
 
     def __init__(self, wanted: Wanted, tell: Tell) -> None:
@@ -110,7 +108,7 @@ class Running(ABC):
         key = f"{api}/{entry['provider_id']}"
         spec = self._spec(api, entry["provider_type"])
         made = self._made.get(key)
-        arguments = self._arguments(api, spec) if made is None or made.spec is not spec else made.arguments
+        arguments = self._arguments(spec) if made is None or made.spec is not spec else made.arguments
         provider = self.resolver.ProviderWithSpec(spec=spec, **entry)
         impl = await self.resolver.instantiate_provider(provider, *arguments)
         if made is None:
@@ -184,9 +182,9 @@ class Running(ABC):
         registry = self._tables[api].dist_registry
         named = self._named(self._wanted, key)
         for each in await registry.get_all():
-            if each.provider_id == provider_id and each.type == self.kinds[api]:
-                if each.identifier in named or self._listed(each):
-                    await registry.delete(each.type, each.identifier)
+            its_own = each.provider_id == provider_id and each.type == self.kinds[api]
+            if its_own and (each.identifier in named or self._listed(each)):
+                await registry.delete(each.type, each.identifier)
 
     @abstractmethod
     def _named(self, wanted: Wanted, key: str) -> frozenset[str]:
@@ -282,7 +280,7 @@ class Running(ABC):
     def _spec(self, api: str, provider_type: str) -> Any:
         """Upstream's own declaration of a type. Raises `KeyError`."""
 
-    def _arguments(self, api: str, spec: Any) -> tuple[Any, ...]:
+    def _arguments(self, spec: Any) -> tuple[Any, ...]:
         """What a provider is made with that was not there when the server started."""
         deps = {each: self.impls[each] for each in spec.api_dependencies}
         deps |= {each: self.impls[each] for each in spec.optional_api_dependencies if each in self.impls}
@@ -301,9 +299,3 @@ def replaced(module: Any, name: str, value: Any) -> Iterator[None]:
         setattr(module, name, before)
 
 
-def unmade_modules(spec: Any) -> None:
-    """Import what a provider of a type is made of; in a thread, for it may take seconds."""
-    importlib.import_module(spec.module)
-
-
-__all__ = ["Impl", "Running", "Tell", "Wanted", "inspect", "replaced", "unmade_modules"]
