@@ -98,6 +98,21 @@ class Attempts:
                 raise ApplyError(_failure(report), report)
             return evolve(report, warnings=(*report.warnings, *transaction.retire()))
 
+    def last_applied(
+        self, applied: Mapping[str, AppliedRecord], digest: Digest
+    ) -> dict[str, BaseModel] | None:
+        """The configurations that were applied last, rebuilt; `None` where one of them cannot be."""
+        found: dict[str, BaseModel] = {}
+        for key, record in applied.items():
+            owned = self._registry.find(record.provider.api, record.provider.provider_type)
+            if not isinstance(owned, Owned):
+                continue
+            before = self._before(record, owned, self._wanted(key), digest)
+            if before.config is None or before.problem or not before.certain:
+                return None
+            found[key] = before.config
+        return found
+
     def _remember(self, report: Report, records: Mapping[str, AppliedRecord]) -> None:
         for outcome in report.of("applied"):
             record = records.get(outcome.provider) if outcome.kind in {"join", "change"} else None

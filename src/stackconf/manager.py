@@ -666,6 +666,14 @@ class Manager:
         if ended:
             store.ended(ended)
 
+    def last_applied(self, store: Store) -> dict[str, BaseModel] | None:
+        """The configurations that were applied last to providers that the stack has, by
+        `api/provider_id`; `None` where nothing was, or one of them cannot be rebuilt.
+        """
+        applied = store.applied()
+        mine = {key: each for key, each in applied.items() if self.provider(key) == each.provider}
+        return self._attempts.last_applied(mine, digester(store.digest_key())) or None
+
     def _lives_in_process(self, provider: Provider) -> bool:
         owned = self.registry.find(provider.api, provider.provider_type)
         return isinstance(owned, Owned) and owned.kind.in_process

@@ -202,14 +202,23 @@ class Hosted:
 
     @contextmanager
     def hosting(self, address: str) -> Iterator[None]:
-        """Be the process that hosts it: what ran in another process that did has ended with it."""
+        """Be the process that hosts it."""
         store = self._front.store
         with store.hosting(address):
             with self._lock:
                 store.ensure()  # a plan in a file is for one store, which must have its name
                 self._front.manager.load()
-                self._front.manager.begin_hosting(store)
             yield
+
+    def begin_anew(self) -> None:
+        """Forget what lived in the process that hosted it before: it has ended with that."""
+        with self._lock:
+            self._front.manager.begin_hosting(self._front.store)
+
+    def last_applied(self) -> dict[str, BaseModel] | None:
+        """The configurations that were applied last, by provider; `None` where they cannot be had."""
+        with self._lock:
+            return self._front.manager.last_applied(self._front.store)
 
     def pending(self) -> tuple[str, ...]:
         """The providers that could not be reached when the head revision was applied."""

@@ -102,7 +102,8 @@ def _with_tls(listening: Listening) -> Listening:
     if listening.tls is not None:
         listening.tls.check()
     elif not listening.only_here:
-        _log.warning("%s is served without TLS: tokens and secrets can be read on the way", listening.url)
+        where = listening.host or "every address"
+        _log.warning("%s is served without TLS: tokens and secrets can be read on the way", where)
     return listening
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from threading import Event, Thread
 from typing import TYPE_CHECKING
@@ -22,6 +22,7 @@ from stackconf.server.retrying import keep_retrying
 if TYPE_CHECKING:
     from types import FrameType
 
+    from pydantic import BaseModel
     from starlette.types import ASGIApp
 
     from stackconf.runtimes import RuntimeServer
@@ -83,8 +84,8 @@ def _serve(
         url = evolve(listening, port=listener.getsockname()[1]).url
 
         async def first() -> None:
-            if runtime is not None:
-                await runtime.start(configs)
+            if runtime is None or await _started(runtime, hosted, configs):
+                hosted.begin_anew()
             if apply:
                 _begin(hosted)
             _log.info("serving %s at %s", hosted.name, url)
@@ -111,6 +112,23 @@ def _serve(
             server.run(sockets=[listener])
             if not hosted.applies.close(listening.grace):
                 _log.warning("the apply that ran was taken back")
+
+
+async def _started(runtime: RuntimeServer, hosted: Hosted, configs: Mapping[str, BaseModel]) -> bool:
+    """Start a runtime's server; whether it runs with what is wanted. Where it refuses that, it is
+    started with what was applied last, if that is something else.
+    """
+    try:
+        await runtime.start(configs)
+    except StackconfError as error:
+        last = hosted.last_applied()
+        if last is None or last == configs:
+            raise
+        _log.error("%s", error)
+        await runtime.start(last)
+        _log.warning("%s was started with what was applied last", hosted.name)
+        return False
+    return True
 
 
 @contextmanager

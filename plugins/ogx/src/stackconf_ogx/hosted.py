@@ -122,9 +122,9 @@ class HostedTypes:
         shown = {"apis": data.get("apis"), "providers": filled(SHOWN.render)}
         return Wanted(Path(self._stack.name).absolute(), data, shown)
 
-    def type_of(self, key: str) -> str:
-        """The type of a provider of the file."""
-        return next(each.provider_type for each in self._stack.providers if each.key == key)
+    def provider(self, key: str) -> Provider | None:
+        """A provider of the file, or `None`."""
+        return next((each.provider for each in self._stack.providers if each.key == key), None)
 
     def restarts(self, type_key: str) -> bool:
         """Whether a change of such a provider needs the whole server set up anew."""

@@ -1,11 +1,15 @@
-"""Whether a provider refused something, or only could not be reached."""
+"""Whether a provider refused something, or only could not be reached, or is not well."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from socket import gaierror
+from typing import Any
 
 from stackconf.redact import described
 
+ERROR = "Error"
+"""Upstream's word for a provider that is not well."""
 _NAMES = frozenset(
     {
         "TransportError",  # httpx, httpx2, requests' urllib3
@@ -33,3 +37,16 @@ def unreachable(error: BaseException) -> str | None:
             return described(error).removeprefix("raised ")
         each = each.__cause__ or each.__context__
     return None
+
+
+def unhealthy(told: Mapping[str, Any] | None) -> str | None:
+    """What is wrong with a provider as its own health check says; `None` where it says nothing of the kind.
+
+    >>> unhealthy({"status": "Error", "message": "no answer"})
+    'its health check says: no answer'
+    >>> unhealthy({"status": "Not Implemented"}) is unhealthy(None) is None
+    True
+    """
+    if told is None or told["status"] != ERROR:
+        return None
+    return f"its health check says: {told.get('message') or ERROR}"

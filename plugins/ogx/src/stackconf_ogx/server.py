@@ -1,9 +1,4 @@
-"""The real server in this process: started with what stackconf resolved, changed while it answers.
-
-A provider is made anew beside the one in force, asked for its health, told what is registered for it,
-and put where upstream looks it up. Requests that began before are still answered by the old one,
-which is shut down once they are through. Until then an undo has it back as it was.
-"""
+"""The real server in this process: started with what stackconf resolved, changed while it answers."""
 
 from __future__ import annotations
 
@@ -11,26 +6,25 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
-from time import perf_counter
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from stackconf import Applied, StackconfError
+from stackconf import StackconfError
 from stackconf.redact import described
+from stackconf.retry import pauses
+from stackconf_ogx.change import Change
 from stackconf_ogx.gate import Gate
 from stackconf_ogx.internals.base import enabled
-from stackconf_ogx.reachable import unreachable
+from stackconf_ogx.reachable import unhealthy, unreachable
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
     from starlette.types import Receive, Scope, Send
 
-    from stackconf import Provider
+    from stackconf import Applied, Provider
     from stackconf_ogx.hosted import HostedTypes
     from stackconf_ogx.internals.running import Impl, Running, Tell, Wanted
-
-T = TypeVar("T")
 
 DRAIN_SECONDS = 600.0
 """How long requests may still use a provider that was swapped out."""
@@ -52,8 +46,9 @@ class InForce:
 
 
 class UpstreamServer:
-    """One upstream server. `start`, `stop` and requests belong to its event loop; the rest may be called
-    by any other thread.
+    """One upstream server and what its providers run with. It is an ASGI application.
+
+    `apply` is called by the thread of an apply; everything else belongs to the event loop that serves.
     """
 
     def __init__(self, types: HostedTypes, make: Callable[[Wanted, Tell], Running]) -> None:
@@ -61,67 +56,180 @@ class UpstreamServer:
         self.listens = types.listens
         self._gate = Gate()
         self._running: Running | None = None
+        self._wanted: Wanted | None = None
         self._in_force: dict[str, InForce] = {}
         self._started: Future[asyncio.AbstractEventLoop] = Future()
-        self._retiring: set[asyncio.Task[None]] = set()
-        self._wanted: Wanted | None = None
+        self._behind: set[asyncio.Task[None]] = set()
+        """What is done behind the requests."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request for one of upstream's own routes."""
         await self._gate(scope, receive, send)
 
     async def start(self, configs: Mapping[str, BaseModel]) -> None:
-        """Start with these effective configurations, by `api/provider_id`. Raises `StackconfError`."""
-        types = self._types
+        """Start with these effective configurations, by `api/provider_id`.
+
+        A provider that cannot be reached is left out, for the first apply to try again. Raises
+        `StackconfError` where the server does not start, or one of its providers refuses to.
+        """
+        label = self._types.label
         try:
-            await self._set_up(types.wanted(configs), types, configs)
-        except BaseException as error:
-            self._started.cancel()
-            if isinstance(error, Exception) and not isinstance(error, StackconfError):
-                raise StackconfError(f"{types.label} did not start: {described(error)}") from error
-            raise
+            running = await self._set_up(self._types, configs)
+        except Exception as error:
+            raise StackconfError(f"{label} did not start: {described(error)}") from error
+        refused = {key: error for key, error in running.failed.items() if unreachable(error) is None}
+        if refused:
+            await self.stop()
+            said = "; ".join(f"{key} {described(error)}" for key, error in refused.items())
+            raise StackconfError(f"{label} was not started: {said}")
         self._started.set_result(asyncio.get_running_loop())
 
     async def stop(self) -> None:
         """Shut it down, with what still drained."""
-        for each in self._retiring:
+        for each in self._behind:
             each.cancel()
-        await asyncio.gather(*self._retiring, return_exceptions=True)
-        if self._running is not None:
-            running, self._running = self._running, None
+        await asyncio.gather(*self._behind, return_exceptions=True)
+        running, self._running, self._in_force = self._running, None, {}
+        if running is not None:
             await running.stop()
 
     def apply(self, types: HostedTypes, provider: Provider, config: BaseModel | None) -> Applied:
         """What `apply_config` does: `None` for a provider that leaves."""
-        loop = self._started.result()
-        change = _Change(self, types, provider, config, loop)
-        return change.leave() if config is None else change.make()
+        change = Change(self, types, provider, self._started.result())
+        return change.leave() if config is None else change.make(config)
 
-    # ---- on the event loop
+    @property
+    def running(self) -> Running:
+        """The inside of the server, which may be another one after the next change."""
+        assert self._running is not None  # noqa: S101 (nothing is asked before it starts or after it ends)
+        return self._running
 
-    async def _set_up(self, wanted: Wanted, types: HostedTypes, configs: Mapping[str, BaseModel]) -> None:
-        running = self._make(wanted, self._told)
-        await running.start()
-        self._running, self._wanted = running, wanted
-        self._in_force = {}
-        for key, config in configs.items():
-            impl = running.current(key)
-            if impl is not None:
-                self._in_force[key] = InForce(impl, types.type_of(key), config)
+    @property
+    def configs(self) -> dict[str, BaseModel]:
+        """What each provider runs with, by `api/provider_id`."""
+        return {key: each.config for key, each in self._in_force.items()}
+
+    def in_force(self, key: str) -> InForce | None:
+        """A provider of the running server."""
+        return self._in_force.get(key)
+
+    def put(self, key: str, what: InForce | None) -> None:
+        """Have upstream find a provider, or none, from now on."""
+        self.running.put(key, None if what is None else what.impl)
+        if what is None:
+            self._in_force.pop(key, None)
+        else:
+            self._in_force[key] = what
+
+    def tell(self, wanted: Wanted) -> None:
+        """Have upstream's own views show a file's providers."""
+        self.running.tell(wanted)
+        self._wanted = wanted
+
+    def retire(self, key: str, impl: Impl) -> None:
+        """Shut a provider down once nobody who may have it is inside."""
+        running = self.running
+
+        async def later() -> None:
+            try:
+                if not await self._gate.drained(DRAIN_SECONDS):
+                    _log.warning("%s: requests still used what was swapped out %g s ago", key, DRAIN_SECONDS)
+            finally:
+                try:
+                    await running.shut_down(impl)
+                except Exception as error:  # noqa: BLE001 (a provider's own, which nobody needs any more)
+                    _log.warning("%s: what was swapped out did not shut down: %s", key, described(error))
+
+        self._later(later())
+
+    async def set_up_anew(self, types: HostedTypes, configs: Mapping[str, BaseModel], key: str) -> str | None:
+        """Have the whole server anew while requests wait, for what cannot be swapped.
+
+        Where provider `key` does not come up, the server is set up as it was: returned is why it could
+        not be reached, and what else was wrong is raised.
+        """
+        before = self.configs
+        async with self._gate.closed():
+            if not await self._gate.drained(RESTART_SECONDS):
+                _log.warning("%d requests were cut off after %g s", self._gate.busy, RESTART_SECONDS)
+            try:
+                problem = await self._came_up(types, configs, key)
+            except Exception as error:
+                problem = unreachable(error)
+                if problem is None:
+                    await self._replaced(types, before)
+                    raise
+            if problem is not None:
+                await self._replaced(types, before)
+        return problem
+
+    async def _came_up(self, types: HostedTypes, configs: Mapping[str, BaseModel], key: str) -> str | None:
+        running = await self._replaced(types, configs)
+        if key in running.failed:
+            raise running.failed[key]
+        found = self.in_force(key)
+        return None if found is None else unhealthy(await running.health(found.impl))
+
+    async def _replaced(self, types: HostedTypes, configs: Mapping[str, BaseModel]) -> Running:
+        """The server made anew in the place of the one that was. What could be reached a moment ago and
+        cannot be now is tried again.
+        """
+        before = self.configs
+        await self.stop()
+        running = await self._set_up(types, configs)
         for key, error in running.failed.items():
-            _log.warning("%s was not started: %s", key, described(error))
+            provider = types.provider(key)
+            if provider is not None and key in before:
+                _log.warning("%s did not come back: %s", key, described(error))
+                self._later(self._bring_back(types, provider, configs[key]))
+        return running
+
+    async def _set_up(self, types: HostedTypes, configs: Mapping[str, BaseModel]) -> Running:
+        wanted = types.wanted(configs)
+        running = self._make(wanted, self._told)
+        self._running, self._wanted = running, wanted
+        try:
+            await running.start()
+        except BaseException:
+            self._running = None
+            raise
+        for key, config in configs.items():
+            impl, provider = running.current(key), types.provider(key)
+            if impl is not None and provider is not None:
+                self._in_force[key] = InForce(impl, provider.provider_type, config)
         self._gate.lead_to(running.app)
+        return running
+
+    async def _bring_back(self, types: HostedTypes, provider: Provider, config: BaseModel) -> None:
+        running, key = self._running, provider.key
+        for pause in pauses():
+            await asyncio.sleep(pause)
+            if running is None or running is not self._running or key in self._in_force:
+                return
+            wanted = types.wanted({**self.configs, key: config})
+            try:
+                impl = await running.build(wanted.entry(provider.api, provider.provider_id), provider.api)
+                self.put(key, InForce(impl, provider.provider_type, config))
+                await running.join(key, wanted)
+            except Exception as error:  # noqa: BLE001 (a provider's own; the next try comes)
+                self.put(key, None)
+                _log.info("%s does not come back yet: %s", key, described(error))
+            else:
+                self.tell(wanted)
+                _log.info("%s is back", key)
+                return
 
     async def _told(self) -> list[dict[str, Any]]:
         """Upstream's `ProviderInfo` of each provider, with the configuration in force, secrets redacted."""
         from stackconf.resolve.render import SHOWN
 
-        running, wanted = self._running, self._wanted
-        assert running is not None and wanted is not None  # noqa: S101, PT018 (it answers)
-        entries = [(api, each) for api in wanted.data["providers"] for each in wanted.entries(api)]
-        entries = [(api, each) for api, each in entries if enabled(each)]
-        there = [self._in_force.get(f"{api}/{each['provider_id']}") for api, each in entries]
-        healths = await asyncio.gather(*(self._health(each) for each in there))
+        wanted = self._wanted
+        assert wanted is not None  # noqa: S101 (it answers)
+        entries = [
+            (api, each) for api in wanted.data["providers"] for each in wanted.entries(api) if enabled(each)
+        ]
+        there = [self.in_force(f"{api}/{each['provider_id']}") for api, each in entries]
+        healths = await asyncio.gather(*map(self._health, there))
         return [
             {
                 "api": api,
@@ -134,189 +242,12 @@ class UpstreamServer:
         ]
 
     async def _health(self, found: InForce | None) -> dict[str, Any]:
-        if found is None or self._running is None:
+        if found is None:
             return {"status": "Error", "message": "it is not running; `stackconf status` says why"}
-        told = await self._running.health(found.impl, TELL_SECONDS)
+        told = await self.running.health(found.impl, TELL_SECONDS)
         return told or {"status": "Not Implemented", "message": "Provider does not implement health check"}
 
-    def _retire(self, key: str, impl: Impl) -> None:
-        """Shut a provider down once nobody who may have it is inside."""
-        running = self._running
-        assert running is not None  # noqa: S101 (nothing is swapped after the end)
-
-        async def later() -> None:
-            try:
-                if not await self._gate.drained(DRAIN_SECONDS):
-                    _log.warning("%s: requests still used what was swapped out %g s ago", key, DRAIN_SECONDS)
-            finally:
-                try:
-                    await running.shut_down(impl)
-                except Exception as error:  # noqa: BLE001 (a provider's own, and nobody needs it any more)
-                    _log.warning("%s: what was swapped out did not shut down: %s", key, described(error))
-
-        task = asyncio.get_running_loop().create_task(later())
-        self._retiring.add(task)
-        task.add_done_callback(self._retiring.discard)
-
-
-class _Change:
-    """One provider's turn in an apply."""
-
-    def __init__(
-        self,
-        server: UpstreamServer,
-        types: HostedTypes,
-        provider: Provider,
-        config: BaseModel | None,
-        loop: asyncio.AbstractEventLoop,
-    ) -> None:
-        self._server, self._types, self._loop = server, types, loop
-        self._provider, self._key, self._config = provider, provider.key, config
-        running = server._running  # noqa: SLF001 (its other half)
-        assert running is not None  # noqa: S101 (it has started)
-        self._running = running
-        self._before = server._in_force.get(self._key)  # noqa: SLF001
-
-    def make(self) -> Applied:
-        """Have the provider in force with its configuration."""
-        before, config = self._before, self._config
-        assert config is not None  # noqa: S101 (it does not leave)
-        if before is not None and _same(before, self._provider.provider_type, config):
-            problem = self._on_loop(self._wrong(before.impl))
-            if problem:
-                return Applied(pending=f"{problem}; it is in place")
-            return Applied("runs with it", undo=_nothing, check=self._check)
-        wanted = self._types.wanted(self._configs(config))
-        if self._types.restarts(self._provider.type_key) or not self._running.has_place(self._provider.api):
-            return Applied(pending="needs a restart")
-        return self._swap(config, wanted)
-
-    def _swap(self, config: BaseModel, wanted: Wanted) -> Applied:
-        began = perf_counter()
-        entry = self._entry(wanted)
-        self._types.import_modules(self._provider.type_key)
-        try:
-            fresh = self._on_loop(self._prepared(entry, wanted))
-        except Exception as error:
-            reason = unreachable(error)
-            if reason is None:
-                raise
-            return Applied(pending=reason)
-        if isinstance(fresh, str):
-            return Applied(pending=fresh)
-        self._on_loop(self._put(InForce(fresh, self._provider.provider_type, config), wanted))
-        took = (perf_counter() - began) * 1000
-        verb = "joined" if self._before is None else "swapped"
-        return Applied(
-            f"{verb} in {took:.0f} ms",
-            undo=self._undo,
-            check=self._check,
-            check_undo=self._check,
-            retire=self._retire,
-        )
-
-    def leave(self) -> Applied:
-        """Take the provider out."""
-        if self._before is None:
-            return Applied("was not running", undo=_nothing)
-        self._on_loop(self._put(None, self._types.wanted(self._configs(None))))
-        return Applied("left", undo=self._undo, check_undo=self._check, retire=self._retire)
-
-    async def _prepared(self, entry: Mapping[str, Any], wanted: Wanted) -> Impl | str:
-        """The provider made anew, healthy and told what is registered for it, or why it is not."""
-        impl = await self._running.build(entry, self._provider.api)
-        try:
-            problem = await self._wrong(impl)
-            if problem is None and self._before is not None:
-                await self._running.settle(self._key, impl, wanted)
-        except BaseException:
-            await self._discard(impl)
-            raise
-        if problem is None:
-            return impl
-        await self._discard(impl)
-        return problem
-
-    async def _discard(self, impl: Impl) -> None:
-        try:
-            await self._running.shut_down(impl)
-        except Exception as error:  # noqa: BLE001 (a provider's own; it never answered anybody)
-            _log.warning("%s: what was made for nothing did not shut down: %s", self._key, described(error))
-
-    async def _put(self, fresh: InForce | None, wanted: Wanted) -> None:
-        """Exchange what is in force; with nothing changed where it does not work out."""
-        server, key = self._server, self._key
-        before = server._in_force.get(key)  # noqa: SLF001
-        self._in_place(fresh)
-        try:
-            if fresh is not None and before is None:
-                await self._running.join(key, wanted)
-            if fresh is None:
-                await self._running.forget(key)
-            else:
-                await self._running.refresh(key)
-        except BaseException:
-            self._in_place(before)
-            raise
-        self._running.tell(wanted)
-        server._wanted = wanted  # noqa: SLF001
-
-    def _in_place(self, what: InForce | None) -> None:
-        server = self._server
-        self._running.put(self._key, None if what is None else what.impl)
-        if what is None:
-            server._in_force.pop(self._key, None)  # noqa: SLF001
-        else:
-            server._in_force[self._key] = what  # noqa: SLF001
-
-    def _undo(self) -> None:
-        """Put back what was in force before this change."""
-        fresh = self._server._in_force.get(self._key)  # noqa: SLF001
-        before = self._before
-        wanted = self._types.wanted(self._configs(None if before is None else before.config))
-
-        async def back() -> None:
-            await self._put(before, wanted)
-            if fresh is not None:
-                self._server._retire(self._key, fresh.impl)  # noqa: SLF001
-
-        self._on_loop(back())
-
-    def _check(self) -> str | None:
-        found = self._server._in_force.get(self._key)  # noqa: SLF001
-        return None if found is None else self._on_loop(self._wrong(found.impl))
-
-    def _retire(self) -> None:
-        before = self._before
-        if before is not None:
-            self._loop.call_soon_threadsafe(self._server._retire, self._key, before.impl)  # noqa: SLF001
-
-    async def _wrong(self, impl: Impl) -> str | None:
-        told = await self._running.health(impl)
-        if told is None or told["status"] != "Error":
-            return None
-        return f"its health check says: {told['message'] or 'Error'}"
-
-    def _configs(self, config: BaseModel | None) -> dict[str, BaseModel]:
-        """What is in force, with this provider's configuration as it is to be."""
-        configs = {key: each.config for key, each in self._server._in_force.items()}  # noqa: SLF001
-        configs.pop(self._key, None)
-        return configs if config is None else {**configs, self._key: config}
-
-    def _entry(self, wanted: Wanted) -> Mapping[str, Any]:
-        return next(
-            each
-            for each in wanted.entries(self._provider.api)
-            if each["provider_id"] == self._provider.provider_id
-        )
-
-    def _on_loop(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
-
-
-def _same(before: InForce, provider_type: str, config: BaseModel) -> bool:
-    return before.provider_type == provider_type and before.config == config
-
-
-def _nothing() -> None:
-    """The undo of what changed nothing."""
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._behind.add(task)
+        task.add_done_callback(self._behind.discard)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -59,12 +60,13 @@ class LlamaStack02Server(Running):
         from llama_stack.apis.providers import ListProvidersResponse, ProviderInfo
         from llama_stack.distribution import distribution, providers, resolver, stack
         from llama_stack.distribution.datatypes import StackRunConfig
-        from llama_stack.distribution.routing_tables import common
+        from llama_stack.distribution.routing_tables import common, toolgroups
         from llama_stack.distribution.server import server
         from llama_stack.providers.datatypes import Api
 
         self.resolver, self.routing, self.file_class = resolver, common, StackRunConfig
         self._server, self._stack, self._providers = server, stack, providers
+        self._tools = toolgroups
         self._distribution, self._api = distribution, Api
         self._register_resources = stack.register_resources
         self._routed = {
@@ -92,6 +94,16 @@ class LlamaStack02Server(Running):
 
         await asyncio.to_thread(main)
         await self._enter(listening["app"])
+
+    async def stop(self) -> None:
+        """And what outlives the providers in this process, so that the next server begins afresh."""
+        await super().stop()
+        # The class keeps them, and not the object.
+        self._tools.ToolGroupsRoutingTable.toolgroups_to_tools.clear()
+        self._tools.ToolGroupsRoutingTable.tool_to_toolgroup.clear()
+        telemetry = sys.modules.get("llama_stack.providers.inline.telemetry.meta_reference.telemetry")
+        if telemetry is not None and telemetry._TRACER_PROVIDER is not None:  # noqa: SLF001 (set once for good)
+            await asyncio.to_thread(_forget_tracers, telemetry)
 
     @contextmanager
     def _seams(self, loop: asyncio.AbstractEventLoop, listening: dict[str, Any]) -> Iterator[None]:
@@ -220,3 +232,17 @@ class LlamaStack02Server(Running):
         spec = registry[self._api(api)][provider_type]
         spec.deps__ = []  # what orders providers when all are made at once
         return spec
+
+
+def _forget_tracers(telemetry: Any) -> None:
+    """OpenTelemetry takes one provider of tracers and one of meters for a process, and llama-stack sets
+    them with its first telemetry provider; a second one would write where the first one did.
+    """
+    import opentelemetry.metrics._internal as metrics
+    from opentelemetry import trace
+    from opentelemetry.util._once import Once
+
+    telemetry._TRACER_PROVIDER.shutdown()  # noqa: SLF001
+    telemetry._TRACER_PROVIDER = trace._TRACER_PROVIDER = None  # noqa: SLF001
+    trace._TRACER_PROVIDER_SET_ONCE = Once()  # noqa: SLF001
+    metrics._METER_PROVIDER, metrics._METER_PROVIDER_SET_ONCE = None, Once()  # noqa: SLF001

@@ -45,6 +45,10 @@ class Wanted:
     data: Mapping[str, Any] = field(repr=False)
     shown: Mapping[str, Any] = field(repr=False)
 
+    def entry(self, api: str, provider_id: str) -> dict[str, Any]:
+        """One of them."""
+        return next(each for each in self.entries(api) if each["provider_id"] == provider_id)
+
     def entries(self, api: str) -> list[dict[str, Any]]:
         """The providers of an api, as the file has them."""
         return list(self.data["providers"].get(api) or ())
