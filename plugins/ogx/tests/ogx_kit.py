@@ -14,7 +14,7 @@ from stackconf.testing import machine
 from stackconf_ogx.hosted import HostedTypes
 from stackconf_ogx.internals import SUPPORTED
 from stackconf_ogx.policy import Policy, shipped
-from stackconf_ogx.runtimes import opened
+from stackconf_ogx.runtimes import UpstreamRuntime, opened
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -42,7 +42,8 @@ class Upstream:
         self.name = name
         self.internals: Internals = opened(name)
         self.policies: Mapping[str, Policy] = shipped(SUPPORTED[name].module)
-        self.empty = HostedTypes(self.internals, self.policies, loads("providers: {}", "empty.yaml", {}))
+        file = loads("providers: {}", "empty.yaml", {})
+        self.empty = HostedTypes(self.internals, self.policies, file, UpstreamRuntime(name, None))
         self.kinds: dict[str, ProviderType] = {kind.key: kind for kind in self.empty.provides}
 
     def config_class(self, key: str) -> type[BaseModel]:

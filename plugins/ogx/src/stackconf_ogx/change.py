@@ -62,11 +62,10 @@ class Change:
         if anew:
             back = self._set_up_as_before
             how = f"the server was set up anew {took}"
-            return Applied(how, undo=back, check=self._check, check_undo=self._check)
+            return Applied(how, undo=back, check_undo=self._check)
         return Applied(
             f"{'joined' if self._before is None else 'swapped'} {took}",
-            undo=self._undo,
-            check=self._check,
+            undo=self._undo,  # no check: it has just been asked, before it was put in
             check_undo=self._check,
             retire=self._retire,
         )

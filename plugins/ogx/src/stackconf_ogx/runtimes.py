@@ -18,7 +18,7 @@ stackconf_api = 1
 class UpstreamRuntime:
     """llama-stack or OGX, in the version that is installed."""
 
-    def __init__(self, name: str, grammar: Grammar) -> None:
+    def __init__(self, name: str, grammar: Grammar | None) -> None:
         self.name = name
         self.grammar: Grammar | None = grammar
         self.server: UpstreamServer | None = None
