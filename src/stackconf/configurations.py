@@ -120,15 +120,20 @@ class Configurations:
             return listed
         return evolve(listed, requirement=shipped.requirement, provenance=shipped.provenance)
 
-    def _concerns(self, shipped: ShippedConfiguration) -> bool:
-        """Whether a shipped configuration has a provider, or a type, that the stack has too."""
+    @cached_property
+    def _concerning(self) -> Mapping[str, ShippedConfiguration]:
+        """The shipped configurations that have a provider, or a type, that the stack has too."""
         providers = [entry.provider for entry in self._manager.stack.providers]
         known = {each.key for each in providers} | {each.type_key for each in providers}
-        return any(
-            not known.isdisjoint({f"{api}/{entry['provider_id']}", f"{api}/{entry['provider_type']}"})
-            for api, entries in shipped.providers.items()
-            for entry in entries
-        )
+
+        def concerns(shipped: ShippedConfiguration) -> bool:
+            return any(
+                not known.isdisjoint({f"{api}/{entry['provider_id']}", f"{api}/{entry['provider_type']}"})
+                for api, entries in shipped.providers.items()
+                for entry in entries
+            )
+
+        return {name: each for name, each in self._shipped.items() if concerns(each)}
 
     def _list(self) -> Sequence[Listed]:
         state = self._store.read().state
@@ -146,8 +151,8 @@ class Configurations:
         ]
         shipped = [
             Listed(name, each.source, _keys_of(each.providers), 0, 0, each.description)
-            for name, each in self._shipped.items()
-            if name not in state.configurations and self._concerns(each)
+            for name, each in self._concerning.items()
+            if name not in state.configurations
         ]
         return sorted(registered + shipped, key=lambda each: (each.assigned or len(order) + 1, each.name))
 

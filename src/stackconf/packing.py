@@ -15,6 +15,8 @@ def packed(value: object) -> Any:
     >>> packed({"limit": float("inf"), 8: (1, 2)})
     {'limit': {'$float': 'inf'}, '8': [1, 2]}
     """
+    if value is None or isinstance(value, (str, int)):  # first: to ask for a mapping is slow
+        return value
     if isinstance(value, float) and not math.isfinite(value):
         return {_FLOAT: str(value)}
     if isinstance(value, Mapping):
@@ -22,7 +24,7 @@ def packed(value: object) -> Any:
         return {_MAPPING: inside} if inside.keys() in ({_FLOAT}, {_MAPPING}) else inside
     if isinstance(value, (list, tuple)):
         return [packed(inner) for inner in value]
-    return value if value is None or isinstance(value, (str, int, float)) else str(value)
+    return value if isinstance(value, float) else str(value)
 
 
 def spelled(value: object) -> Any:
@@ -32,13 +34,15 @@ def spelled(value: object) -> Any:
     >>> spelled({"limit": float("inf"), 8: (1, 2)})
     {'limit': 'inf', '8': [1, 2]}
     """
+    if value is None or isinstance(value, (str, int)):  # first: to ask for a mapping is slow
+        return value
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, Mapping):
         return {str(key): spelled(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return [spelled(inner) for inner in value]
-    return value if value is None or isinstance(value, (str, int, float)) else str(value)
+    return value if isinstance(value, float) else str(value)
 
 
 def unpacked(value: Any) -> Any:

@@ -152,10 +152,11 @@ def place_of(provider: Provider, applied: Mapping[str, AppliedRecord]) -> str:
     >>> place_of(old, applied), place_of(new, applied)
     ('inference/a', 'inference/a remote::new')
     """
-    beside = f"{provider.key} {provider.provider_type}"
-    other = applied.get(provider.key)
+    key = provider.key
+    beside = f"{key} {provider.provider_type}"
+    other = applied.get(key)
     taken = other is not None and other.provider.provider_type != provider.provider_type
-    return beside if taken or beside in applied else provider.key
+    return beside if taken or beside in applied else key
 
 
 def is_unknown(record: AppliedRecord | None) -> bool:
@@ -349,7 +350,7 @@ def _change_of(
     resolved: Resolved, record: AppliedRecord | None, digest: Digest, stack: StackFile | None
 ) -> ProviderChange | None:
     now = snapshot(resolved, digest)
-    if record is not None and now == record.snapshot:
+    if record is not None and _is_same(resolved, now, record.snapshot):
         return None
     target = mark(resolved.provider, now, digest)
     if record is None:
@@ -361,6 +362,17 @@ def _change_of(
     told = Origins(resolved, stack)
     fields = tuple(_field_change(told, path, record.snapshot, now) for path in paths)
     return ProviderChange(resolved.provider, "change", _costliest(fields), fields, target=target, base=base)
+
+
+def _is_same(resolved: Resolved, now: Snapshot, applied: Snapshot) -> bool:
+    """Whether a provider has what it is to have; compared once for as long as both are the same objects."""
+    pair = resolved.equal
+    if pair is not None and pair[0] is now and pair[1] is applied:
+        return True
+    if now != applied:
+        return False
+    resolved.equal = now, applied
+    return True
 
 
 def _joining(resolved: Resolved, stack: StackFile | None) -> ProviderChange:

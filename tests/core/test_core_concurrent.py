@@ -104,12 +104,22 @@ def read(stack: Stack, until: float) -> dict[str, float]:
     return {"seen": seen, "newest": newest, "longest": longest}
 
 
+def apply_for_a_while(stack: Stack, port: int) -> str:
+    """Apply another configuration, and then want what there was again, without applying that."""
+    stack.configurations.register(given("x", port), name="x")
+    state = stack.apply().state
+    stack.configurations.unregister("x")
+    return state
+
+
 def main(folder: Path, role: str, total: str, count: str) -> None:
     stack = opened(folder)
     print("ready", flush=True)  # noqa: T201 (the answer to the test)
     sys.stdin.readline()
     if role == "reader":
         print(json.dumps(read(stack, time.monotonic() + PATIENCE)))  # noqa: T201
+    elif role == "applier":
+        print(json.dumps(apply_for_a_while(stack, int(total))))  # noqa: T201
     else:
         made = register(stack, f"p{os.getpid()}", int(count), against=role == "against")
         print(json.dumps(made))  # noqa: T201
@@ -237,6 +247,22 @@ def test_what_one_process_registers_every_other_sees_at_its_next_read(folder):
             assert other.plan().base_revision == revision
             other.configurations.register(overlay({"port": number + 1}, "inference/b"), name="y")
             assert one.plan().base_revision == one.revision == revision + 1
+
+
+def test_what_one_process_applies_every_other_plans_against(folder):
+    """What a process has read and compared counts only while the store says the same."""
+    with opened(folder) as stack:
+        stack.apply()
+        assert not stack.plan()
+        for port in (1, 2, 1):
+            assert run([child(folder, "applier", port, 0)]) == ["applied"]
+            changes = stack.plan().changes
+            assert [change.provider.key for change in changes] == KEYS
+            (field,) = [each for each in changes[0].fields if each.path == "port"]
+            assert (field.before, field.after) == (port, 80)
+            assert stack.plan().changes == changes
+        stack.apply()
+        assert not stack.plan()
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import textwrap
 import threading
+from contextlib import closing
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from pydantic import BaseModel
 
 from stackconf import Conflict, Stack, StoreError, UnknownName, user_field
 from stackconf.apply import Outcome, Report
-from stackconf.plan import AppliedRecord
+from stackconf.plan import AppliedRecord, is_unknown
 from stackconf.store.base import Configuration, JournalStep, State
 from stackconf.store.sqlite import SqliteStore
 from stackconf.types import Provider
@@ -125,6 +127,35 @@ def test_an_attempt_is_written_before_and_after(store):
     assert store.applied() == {}
     assert store.status() == {}
     assert [each.number for each in store.attempts()] == [2, 1]
+
+
+def test_what_is_applied_is_read_anew_where_the_store_says_something_else(path):
+    """Another connection writes in the same millisecond and for the same revision."""
+    a, b = Provider("inference", "a", "remote::acme"), Provider("inference", "b", "remote::acme")
+    mine, other = (SqliteStore(path, clock=lambda: datetime(2025, 1, 1, tzinfo=UTC)) for _ in range(2))
+
+    def apply(ports, left=()):
+        number = other.begin(0, "me", [])
+        applied = {each.key: AppliedRecord(each, 0, {"port": port}) for each, port in ports.items()}
+        other.finish(number, Report("applied", (), 0, number), applied, left)
+
+    with closing(mine), closing(other):
+        apply({a: 1, b: 1})
+        first = mine.applied()
+        again = mine.view().applied
+        assert [again[key] for key in first] == [*first.values()]
+        assert all(again[key] is first[key] for key in first)  # nothing was parsed a second time
+        apply({b: True})  # equal to what it was, and not the same
+        now = mine.applied()
+        assert now[a.key] is first[a.key]
+        assert now[b.key].snapshot["port"] is True
+        assert first[b.key].snapshot["port"] is not True
+        other.begin(0, "me", [JournalStep(a, "change", {"port": 2})])
+        assert [is_unknown(each) for each in mine.applied().values()] == [True, False]
+        apply({a: 1}, [b.key])
+        assert mine.applied() == {a.key: AppliedRecord(a, 0, {"port": 1})}
+        apply({a: 3, b: 4})
+        assert {key: each.snapshot["port"] for key, each in mine.applied().items()} == {a.key: 3, b.key: 4}
 
 
 def test_the_digest_key_stays_and_is_each_stores_own(store, path, tmp_path):

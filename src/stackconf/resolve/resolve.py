@@ -94,6 +94,8 @@ class Resolved:
     """The configurations of other providers from which its defaults were derived."""
     snapshot: tuple[object, Data] | None = field(default=None, init=False, repr=False)
     """What `stackconf.plan.snapshot` made of it, and with which digest."""
+    equal: tuple[Data, Data] | None = field(default=None, init=False, repr=False)
+    """That snapshot, and the one of what is applied that was found to be equal to it."""
 
     @property
     def plan(self) -> ClassPlan | None:

@@ -182,6 +182,7 @@ class SqliteStore:
         _stores.add(self)
         self._ephemeral_key = secrets.token_bytes(32)
         self._digest_key: bytes | None = None
+        self._records = _Records()
         self.guard: Guard | None = None
 
     def _begin_anew(self) -> None:
@@ -353,7 +354,7 @@ class SqliteStore:
                 revision = NOTHING if row is None else _known(_revision(db, row))
                 attempt = open_attempt(db)
                 newest = db.execute("SELECT COALESCE(MAX(number), 0) FROM attempt").fetchone()[0]
-                return View(revision, _applied(db, attempt), attempt, int(newest))
+                return View(revision, self._records.of(db, attempt), attempt, int(newest))
             finally:
                 if db.in_transaction:  # damage has ended it already
                     db.execute("COMMIT")
@@ -410,7 +411,7 @@ class SqliteStore:
         """Write down an attempt and its targets before anything is touched; its number."""
         now = self._now()
         with self._writing() as db:
-            _end_cut_off(db, now)
+            _end_cut_off(db, self._records, now)
             cursor = db.execute(
                 "INSERT INTO attempt (revision, begun_at, state, actor, report, touched)"
                 " VALUES (?, ?, 'begun', ?, '{}', ?)",
@@ -466,7 +467,7 @@ class SqliteStore:
     def applied(self) -> Mapping[str, AppliedRecord]:
         """What is applied, by provider key."""
         with self._reading() as db:
-            return {} if db is None else _applied(db, open_attempt(db))
+            return {} if db is None else self._records.of(db, open_attempt(db))
 
     def attempts(self, limit: int | None = None) -> Sequence[Attempt]:
         """Every attempt kept, newest first."""
@@ -681,6 +682,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 _SELECT_STORE_ID = "SELECT value FROM meta WHERE key = 'store-id'"
 _SELECT_DIGEST_KEY = "SELECT value FROM meta WHERE key = 'digest-key'"
+_SELECT_APPLIED = "SELECT provider, api, provider_id, provider_type, revision, snapshot, at FROM applied"
 _SELECT_REVISION = "SELECT number, at, actor, action, subject, state, restores FROM revision WHERE number = ?"
 
 
@@ -738,26 +740,41 @@ def open_attempt(db: sqlite3.Connection) -> OpenAttempt | None:
     return OpenAttempt(number, revision, begun_at, actor, bool(undoing), steps, steps[:touched])
 
 
-def _applied(db: sqlite3.Connection, attempt: OpenAttempt | None) -> dict[str, AppliedRecord]:
-    rows = db.execute("SELECT provider, api, provider_id, provider_type, revision, snapshot, at FROM applied")
-    records = {
-        key: AppliedRecord(
-            Provider(api, provider_id, kind), revision, _mapping(snapshot, f"what is applied to {key}"), at
-        )
-        for key, api, provider_id, kind, revision, snapshot, at in rows
-    }
-    for step in attempt.touched if attempt else ():
-        key = place_of(step.provider, records)
-        records[key] = unknown(step.provider, records.get(key), step.target)
-    return records
+class _Records:
+    """What is applied, as objects: a row that says what it said before is the object that it was before.
+
+    The text of the row itself is compared, so that it does not matter who wrote it, and when.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[str, tuple[tuple[Any, ...], AppliedRecord]] = {}
+
+    def of(self, db: sqlite3.Connection, attempt: OpenAttempt | None) -> dict[str, AppliedRecord]:
+        """The records by key; those that an open attempt has touched are unknown."""
+        before = self._kept
+        self._kept = {}
+        for row in db.execute(_SELECT_APPLIED):
+            kept = before.get(row[0])
+            self._kept[row[0]] = (row, _record_of(row)) if kept is None or kept[0] != row else kept
+        records = {key: record for key, (_, record) in self._kept.items()}
+        for step in attempt.touched if attempt else ():
+            key = place_of(step.provider, records)
+            records[key] = unknown(step.provider, records.get(key), step.target)
+        return records
 
 
-def _end_cut_off(db: sqlite3.Connection, now: str) -> None:
+def _record_of(row: tuple[Any, ...]) -> AppliedRecord:
+    key, api, provider_id, provider_type, revision, snapshot, at = row
+    provider = Provider(api, provider_id, provider_type)
+    return AppliedRecord(provider, revision, _mapping(snapshot, f"what is applied to {key}"), at)
+
+
+def _end_cut_off(db: sqlite3.Connection, kept: _Records, now: str) -> None:
     """End the attempt that its process did not; what it had touched is unknown from now on."""
     attempt = open_attempt(db)
     if attempt is None:
         return
-    records = _applied(db, attempt)
+    records = kept.of(db, attempt)
     for place in dict.fromkeys(place_of(step.provider, records) for step in attempt.touched):
         _record(db, place, records[place], now)
     why = f"attempt {attempt.number} was cut off while it was at work here"
