@@ -103,7 +103,9 @@ class Change:
         running, provider = self._running, self._provider
         impl = await running.build(wanted.entry(provider.api, provider.provider_id), provider.api)
         try:
-            problem = unhealthy(await running.health(impl))
+            problem = None
+            if provider.type_key not in running.asked_when_made:
+                problem = unhealthy(await running.health(impl))
             if problem is None:
                 if self._before is not None:
                     await running.settle(self._key, impl, wanted)

@@ -107,8 +107,13 @@ def _installed(name: str) -> bool:
 
 @cache
 def _is_namespace(name: str) -> bool:
-    """Whether several distributions share a package, such as `google`."""
+    """Whether several distributions share a package, such as `google` or `google.cloud`. Imports nothing
+    but what is above it, where that is one.
+    """
     if name in sys.stdlib_module_names:
+        return False
+    above, _, last = name.rpartition(".")
+    if above and not (last and _is_namespace(above)):
         return False
     try:
         spec = importlib.util.find_spec(name)

@@ -50,6 +50,8 @@ class LlamaStack02Server(Running):
         "eval": "benchmark",
         "tool_runtime": "tool_group",
     }
+    # `initialize` is `health`, and each costs what setting up a connection with TLS costs.
+    asked_when_made = frozenset({"inference/remote::ollama"})
     holding = frozenset({"vector_db", "dataset"})
 
     def __init__(self, wanted: Wanted, tell: Tell) -> None:
@@ -66,7 +68,7 @@ class LlamaStack02Server(Running):
 
         self.resolver, self.routing, self.file_class = resolver, common, StackRunConfig
         self._server, self._stack, self._providers = server, stack, providers
-        self._tools = toolgroups
+        self._tools, self._registry = toolgroups, None
         self._distribution, self._api = distribution, Api
         self._register_resources = stack.register_resources
         self._routed = {
@@ -228,8 +230,9 @@ class LlamaStack02Server(Running):
         return found
 
     def _spec(self, api: str, provider_type: str) -> Any:
-        registry = self._distribution.get_provider_registry(self._config)
-        spec = registry[self._api(api)][provider_type]
+        if self._registry is None:
+            self._registry = self._distribution.get_provider_registry(self._config)
+        spec = self._registry[self._api(api)][provider_type]
         spec.deps__ = []  # what orders providers when all are made at once
         return spec
 

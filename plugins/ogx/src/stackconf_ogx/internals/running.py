@@ -74,6 +74,8 @@ class Running(ABC):
     file_class: Any
     kinds: ClassVar[Mapping[str, str]]
     """For each api behind a router, what is registered with its providers."""
+    asked_when_made: ClassVar[frozenset[str]] = frozenset()
+    """The types, by key, whose providers cannot be made unless their own health check is fine."""
     holding: ClassVar[frozenset[str]]
     """Of these kinds, those that stand for data."""
 
