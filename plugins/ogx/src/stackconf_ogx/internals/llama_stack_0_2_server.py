@@ -68,7 +68,8 @@ class LlamaStack02Server(Running):
 
         self.resolver, self.routing, self.file_class = resolver, common, StackRunConfig
         self._server, self._stack, self._providers = server, stack, providers
-        self._tools, self._registry = toolgroups, None
+        self._tools = toolgroups
+        self._registry: Any = None
         self._distribution, self._api = distribution, Api
         self._register_resources = stack.register_resources
         self._routed = {
