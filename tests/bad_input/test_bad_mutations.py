@@ -119,6 +119,7 @@ def test_the_files_themselves_are_right(workshop, text):
     assert not [issue for issue in workshop.issues_of(text) if issue.level == "error"]
 
 
+@pytest.mark.exhaustive
 def test_random_damage(workshop):
     started = monotonic()
     wrong = 0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 HUNG = """
 import time
 from stackconf import hookimpl
@@ -13,6 +15,7 @@ def discover_hardware():
 """
 
 
+@pytest.mark.exhaustive
 def test_a_hung_driver_is_waited_for_once_and_again_on_request(here, process):
     (here / "hung.py").write_text(HUNG, encoding="utf-8")
     command = ["--plugin", "hung.py", "hardware"]

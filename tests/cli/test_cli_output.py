@@ -49,7 +49,10 @@ def sent_to_terminal(width: int, *args: str, **env: str) -> str:
     return shown.decode().replace("\r\n", "\n")
 
 
-@pytest.mark.parametrize("width", [40, 60, 160])
+@pytest.mark.parametrize(
+    "width",
+    [pytest.param(40, marks=pytest.mark.exhaustive), 60, pytest.param(160, marks=pytest.mark.exhaustive)],
+)
 @pytest.mark.parametrize(
     "command", ["plan", "explain one", "providers list", "providers show one", "hardware"]
 )

@@ -165,6 +165,7 @@ def check(folder: Path, made: list[list[int]], total: int) -> None:
     db.close()
 
 
+@pytest.mark.exhaustive
 def test_eight_processes_register_a_hundred_each_without_gap_while_others_read(folder):
     """Half of them say which revision they have seen. A reader is never held up: the longest of its
     reads is far below what it would wait for a lock.

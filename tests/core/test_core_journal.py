@@ -83,6 +83,8 @@ MOMENTS = [
     }.items()
     for count in range(1, counts + 1)
 ]
+EVERYWHERE = [("after touch", 1), ("after apply", 2), ("after undo", 1), ("before finish", 1)]
+"""One of each part of an apply; the others are `exhaustive`."""
 
 
 def killed(folder: Path, moment: str, count: int) -> int:
@@ -91,7 +93,15 @@ def killed(folder: Path, moment: str, count: int) -> int:
 
 
 @pytest.mark.parametrize("last", ["ok", "reject"])
-@pytest.mark.parametrize(("moment", "count"), MOMENTS)
+@pytest.mark.parametrize(
+    ("moment", "count"),
+    [
+        pytest.param(
+            *each, marks=() if each in EVERYWHERE else pytest.mark.exhaustive, id=f"{each[0]}-{each[1]}"
+        )
+        for each in MOMENTS
+    ],
+)
 def test_an_apply_that_is_killed_at_any_step_of_its_journal_is_repaired(tmp_path, moment, count, last):
     """Three providers run; a change of all three is killed. The next apply completes it, or, if the
     last one rejects the change, all three have again what they had.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
+import pytest
 from core_kit import Owner, effective, lines, one, open_stack, overlay, registry_of
 from core_models import config_and_data, hidden_parts, outline
 from hypothesis import HealthCheck, given, note, settings
@@ -100,6 +101,7 @@ def test_a_changed_tag_replaces_the_mapping_and_is_the_one_exception_to_associat
 # What an overlay may reach
 
 
+@pytest.mark.exhaustive
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(config_and_data())
 def test_an_overlay_never_reaches_a_non_user_field(case):
@@ -197,6 +199,7 @@ def test_resolving_twice_gives_the_same_bytes_and_plans_nothing(case):
     assert resolved() == resolved()
 
 
+@pytest.mark.exhaustive
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(config_and_data())
 def test_what_inspect_shows_can_be_sent_back_and_changes_nothing(case):

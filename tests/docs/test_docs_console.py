@@ -21,6 +21,8 @@ PAGES = ["cli.md", "plan-and-apply.md", "provider-authors.md"]
 NOT_RUN = ("pip ", "pytest", "python ", "cd ", "git ")
 MARK = "---- end of command ----"
 
+pytestmark = pytest.mark.exhaustive
+
 needs_plugins = pytest.mark.skipif(
     importlib.util.find_spec("stackconf_ollama") is None, reason="the pages use the project's own plugins"
 )

@@ -83,6 +83,7 @@ def test_variables_are_those_of_now_and_not_of_the_hang(box, kept, monkeypatch):
     assert box(HANGS, again(kept))[0].visibility == (Visibility("CUDA_VISIBLE_DEVICES", "3"),)
 
 
+@pytest.mark.exhaustive
 def test_the_other_detectors_answer_meanwhile(tmp_path, kept):
     plugin = tmp_path / "other.py"
     plugin.write_text(
@@ -141,6 +142,7 @@ def test_one_with_more_time_than_it_had_is_asked_again_and_its_answer_ends_it(bo
     assert again(kept).hang(NVIDIA, tmp_path / "root", 1.0) is None
 
 
+@pytest.mark.exhaustive
 def test_what_was_told_of_cards_before_the_hang_is_told_again_and_never_kept(box, kept):
     hangs_later = "sleep nvmlDeviceGetCudaComputeCapability 60\n"
     first, seconds = box(CARD + hangs_later, kept, deadline=6)
@@ -241,6 +243,7 @@ values = st.recursive(
 fields = st.sampled_from(["cores", "sockets", "isa"])
 
 
+@pytest.mark.exhaustive
 @settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(data=st.data())
 def test_with_another_boot_version_namespace_or_garbage_it_is_as_read_afresh(large, tmp_path, data):

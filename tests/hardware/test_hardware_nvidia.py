@@ -171,6 +171,7 @@ def test_a_card_that_is_cut_up_reaches_no_other(stub, nvidia_over):
     assert cards[1].peers == (Peer(0, "pcie", "root", direct=False),)
 
 
+@pytest.mark.exhaustive
 def test_a_hang_between_cards_keeps_all_that_is_known_of_each(stub, nvidia_over):
     hardware = nvidia_over(stub, f"sleep nvmlDeviceGetP2PStatus 60\n{EIGHT}", deadline=4)
     assert [card.memory_bytes for card in hardware.accelerators] == [81559 * MIB] * 8
@@ -315,6 +316,7 @@ def test_a_hang_in_init_ends_at_the_deadline(stub, nvidia_over):
     assert hardware.visibility == (Visibility("CUDA_VISIBLE_DEVICES", "0"),)
 
 
+@pytest.mark.exhaustive
 def test_a_hang_in_a_detail_keeps_every_cards_identity(stub, nvidia_over):
     text = EIGHT + "sleep nvmlDeviceGetCudaComputeCapability 60\n"
     hardware = nvidia_over(stub, text, deadline=4)

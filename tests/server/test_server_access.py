@@ -181,6 +181,7 @@ def test_another_address_needs_a_token_and_says_so(tmp_path: Path) -> None:
         assert httpx.get(f"http://127.0.0.1:{port}/v1/plan").status_code == 401
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("text", ["", "# none\n", "short\n", "a b c\n", f"a read {READ}\na write {WRITE}\n"])
 def test_a_file_of_tokens_that_is_wrong(tmp_path: Path, text: str) -> None:
     file = tmp_path / "tokens"

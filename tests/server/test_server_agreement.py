@@ -95,6 +95,7 @@ def ada(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("STACKCONF_SECRET_KEY_FILE", raising=False)
 
 
+@pytest.mark.exhaustive
 @settings(
     max_examples=25,
     derandomize=True,

@@ -75,6 +75,7 @@ def test_registering_keeps_drops_assigns_and_plans(stack):
     assert (stack.revision, stack.issues) == (1, ())
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("config", "options", "error"),
     [
@@ -143,6 +144,7 @@ def test_text_is_registered_as_text(stack):
 NAMES = ["mine", "a/b", "..", ".", "ü ß", "a?b=c#d", "%2F", "-", "register", "x" * 200]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", NAMES)
 def test_any_name_goes_through(stack, name):
     configurations = stack.configurations
@@ -156,6 +158,7 @@ def test_any_name_goes_through(stack, name):
     assert configurations.list() == []
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "call",
     [

@@ -35,6 +35,8 @@ LLAMA_STACK = ("llama-stack-client==0.2.12", "fire", "requests")
 OGX = ("ogx-client>=1.5,<2",)
 OGX_PYTHON = (3, 12)
 
+pytestmark = pytest.mark.exhaustive
+
 STACK = {
     "version": 2,
     "providers": {

@@ -33,6 +33,8 @@ HOSTILE = {
         "env-missing",
     ),
 }
+LONG = ("a sexagesimal number", "one key many times", "many unknown keys")
+"""Seconds of plain work each; they have nothing to do with the stack of the interpreter."""
 PROGRAM = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
@@ -48,7 +50,10 @@ print(*dict.fromkeys(issue.code for issue in issues))
 """
 
 
-@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.exhaustive if name in LONG else ()) for name in HOSTILE],
+)
 def test_hostile_input_costs_one_clear_answer(name):
     text, codes = HOSTILE[name]
     result = subprocess.run(

@@ -204,6 +204,7 @@ print(json.dumps([list(map(str, stack.issues)), "acme_ai" in sys.modules]))
     assert imported is False
 
 
+@pytest.mark.exhaustive
 def test_a_broken_neighbour_harms_nobody(installed, stack, tmp_path):
     broken = tmp_path / "broken"
     (broken / "src").mkdir(parents=True)
