@@ -1,5 +1,6 @@
 """What work costs, counted in Python calls: the same on every machine, and no noise."""
 
+import gc
 import sys
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def workload(monkeypatch):
 
 
 def calls_of(function):
-    """How many Python functions are called while `function` runs."""
+    """How many Python functions are called while `function` runs; those of a collection are not its own."""
     count = 0
 
     def profile(_frame, event, _argument):
@@ -29,11 +30,13 @@ def calls_of(function):
         count += event == "call"
 
     before = sys.getprofile()
+    gc.disable()  # Hypothesis calls functions of its own around each collection
     sys.setprofile(profile)
     try:
         function()
     finally:
         sys.setprofile(before)
+        gc.enable()
     return count
 
 

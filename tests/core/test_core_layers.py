@@ -183,6 +183,7 @@ def _path_in_kept(path: tuple, reported: list[tuple]) -> tuple:
     return found
 
 
+@pytest.mark.exhaustive
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(config_and_data())
 def test_resolving_twice_gives_the_same_bytes_and_plans_nothing(case):

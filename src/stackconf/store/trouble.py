@@ -70,7 +70,7 @@ def refuse_torn(path: Path) -> None:
     if recovering_folder(path).exists():
         problem = "is being recovered, or a recovery of it was cut off"
         raise StoreDamaged(path, problem)
-    if 0 < _size(path) < _SMALLEST:  # SQLite would take it for a new database too
+    if 0 < _size(path) < _SMALLEST and path.is_file():  # SQLite would take it for a new database too
         raise StoreDamaged(path, f"is damaged: {_size(path)} bytes are no store")
     if _size(path) == 0 and _size(path.with_name(path.name + _WAL_SUFFIX)) > 0:
         raise StoreDamaged(path, "is damaged: it is empty or gone, and its write-ahead log is still there")
