@@ -23,6 +23,8 @@ Kind: TypeAlias = Literal["remote", "inline"]
 KeyPath: TypeAlias = tuple[str | int, ...]
 
 _MOST_MISSING = 200
+EXCLUSIVE = frozenset({"vector_io/inline::milvus", "vector_io/inline::qdrant", "vector_io/inline::chromadb"})
+"""Types of both that lock their files, so that there cannot be two providers on the same ones."""
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from stackconf_ogx.internals.base import Internals, Kind, MissingVariable, Spec, quietly
+from stackconf_ogx.internals.base import EXCLUSIVE, Internals, Kind, MissingVariable, Spec, quietly
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +23,8 @@ class LlamaStack02(Internals):
     package = "llama_stack"
     knows_modules = False
     wants_tls = False
-    restarting = frozenset({"telemetry/inline::meta-reference"})
+    # OpenTelemetry has one provider of tracers for a process.
+    restarting = EXCLUSIVE | {"telemetry/inline::meta-reference"}
 
     def __init__(self, version: str) -> None:
         with quietly():  # pydantic warns of the defaults of its store configs, which never take effect

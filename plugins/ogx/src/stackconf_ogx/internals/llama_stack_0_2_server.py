@@ -26,17 +26,6 @@ _STORES = {
 }
 """What `CommonRoutingTableImpl.initialize` sets on each provider, by api."""
 
-_IDENTIFIERS = {
-    "models": "model_id",
-    "shields": "shield_id",
-    "vector_dbs": "vector_db_id",
-    "datasets": "dataset_id",
-    "scoring_fns": "scoring_fn_id",
-    "benchmarks": "benchmark_id",
-    "tool_groups": "toolgroup_id",
-}
-"""What names a resource in the file, by its list there."""
-
 
 class LlamaStack02Server(Running):
     """One llama-stack 0.2.12 in this process."""
@@ -49,6 +38,15 @@ class LlamaStack02Server(Running):
         "scoring": "scoring_function",
         "eval": "benchmark",
         "tool_runtime": "tool_group",
+    }
+    resources: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "models": ("inference", "model_id"),
+        "shields": ("safety", "shield_id"),
+        "vector_dbs": ("vector_io", "vector_db_id"),
+        "datasets": ("datasetio", "dataset_id"),
+        "scoring_fns": ("scoring", "scoring_fn_id"),
+        "benchmarks": ("eval", "benchmark_id"),
+        "tool_groups": ("tool_runtime", "toolgroup_id"),
     }
     # `initialize` is `health`, and each costs what setting up a connection with TLS costs.
     asked_when_made = frozenset({"inference/remote::ollama"})
@@ -64,18 +62,11 @@ class LlamaStack02Server(Running):
         from llama_stack.distribution.datatypes import StackRunConfig
         from llama_stack.distribution.routing_tables import common, toolgroups
         from llama_stack.distribution.server import server
-        from llama_stack.providers.datatypes import Api
 
         self.resolver, self.routing, self.file_class = resolver, common, StackRunConfig
         self._server, self._stack, self._providers = server, stack, providers
-        self._tools = toolgroups
-        self._registry: Any = None
-        self._distribution, self._api = distribution, Api
+        self._tools, self.distribution = toolgroups, distribution
         self._register_resources = stack.register_resources
-        self._routed = {
-            pair.routing_table_api.value: pair.router_api.value
-            for pair in distribution.builtin_automatically_routed_apis()
-        }
         self._answers = ListProvidersResponse, ProviderInfo
 
     async def start(self) -> None:
@@ -128,7 +119,7 @@ class LlamaStack02Server(Running):
                 replaced(self._server, "redact_sensitive_fields", lambda _: dict(self._wanted.shown))
             )
             seams.enter_context(replaced(self._server, "construct_stack", construct_here))
-            seams.enter_context(replaced(self._stack, "register_resources", self._register))
+            seams.enter_context(replaced(self._stack, "register_resources", self._register_each))
             seams.enter_context(replaced(self._stack, "ProviderImpl", self._telling()))
             seams.enter_context(replaced(uvicorn, "run", listening.update))
             seams.enter_context(self._watched())
@@ -147,38 +138,13 @@ class LlamaStack02Server(Running):
 
         return Telling
 
-    async def _register(self, config: Any, impls: Any) -> None:
-        """Each provider's resources apart, so that one that refuses a model leaves the others alone."""
-        for api, table in self._tables.items():
-            for provider_id in list(table.impls_by_provider_id):
-                key = f"{api}/{provider_id}"
-                try:
-                    await self._register_resources(self._only(config, key), impls)
-                except Exception as error:  # noqa: BLE001 (a provider's own; the first apply tells it)
-                    self.failed[key] = error
-                    self.put(key, None)
-        await self._register_resources(self._only(config, None), impls)
-
-    def _only(self, config: Any, key: str | None) -> Any:
-        """The file with the resources of one provider; for `None`, with those of none of its providers."""
-        kept: dict[str, list[Any]] = {}
-        for name, api, *_ in self._stack.RESOURCES:
-            behind = self._routed[api.value]
-            keys = {f"{behind}/{each.provider_id}" for each in config.providers.get(behind, ())}
-            kept[name] = [
-                each
-                for each in getattr(config, name)
-                if (own if (own := f"{behind}/{getattr(each, 'provider_id', None)}") in keys else None) == key
-            ]
-        return config.model_copy(update=kept)
-
     def link(self, impl: Impl, api: str, table: Any) -> None:
         """As `CommonRoutingTableImpl.initialize`."""
         setattr(impl, _STORES[api], table)
 
     async def join(self, key: str, wanted: Wanted) -> None:
-        """As `register_resources` when the server starts; scoring functions come from the provider."""
-        await self._register_resources(self._only(self.file_class(**wanted.data), key), self.impls)
+        """And the scoring functions, which come from the provider."""
+        await super().join(key, wanted)
         api, _, provider_id = key.partition("/")
         if api == "scoring":
             impl = self._tables[api].impls_by_provider_id[provider_id]
@@ -186,56 +152,12 @@ class LlamaStack02Server(Running):
                 copy = each.model_copy(update={"provider_id": provider_id})
                 await self._tables[api].dist_registry.register(copy)
 
-    async def refresh(self, key: str) -> None:
-        """The table of tool groups keeps which tools each has."""
-        api, _, provider_id = key.partition("/")
-        if api != "tool_runtime":
-            return
-        table = self._tables[api]
-        for group in (await table.list_tool_groups()).data:
-            if group.provider_id == provider_id and not group.mcp_endpoint:
-                await table._index_tools(group)  # noqa: SLF001 (as it does where a group is registered)
-
-    async def forget(self, key: str) -> None:
-        """And what the table of tool groups knows of a group that is gone."""
-        before = {each.identifier for each in await self._groups(key)}
-        await super().forget(key)
-        gone = before - {each.identifier for each in await self._groups(key)}
-        if not gone:
-            return
-        table = self._tables["tool_runtime"]
-        for group in gone:
-            for tool in table.toolgroups_to_tools.pop(group, ()):
-                table.tool_to_toolgroup.pop(tool.identifier, None)
-
-    async def _groups(self, key: str) -> list[Any]:
-        api, _, provider_id = key.partition("/")
-        if api != "tool_runtime":
-            return []
-        groups = await self._tables[api].get_all_with_type("tool_group")
-        return [each for each in groups if each.provider_id == provider_id]
-
-    def _named(self, wanted: Wanted, key: str) -> frozenset[str]:
-        config = self._only(self.file_class(**wanted.data), key)
-        return frozenset(
-            getattr(each, _IDENTIFIERS[name])
-            for name, *_ in self._stack.RESOURCES
-            for each in getattr(config, name)
-        )
-
     def _behind_routers(self) -> frozenset[str]:
-        return frozenset(self._routed.values())
+        return frozenset(self.kinds)
 
     def _protocol(self, spec: Any) -> type:
         found: type = self.resolver.api_protocol_map()[spec.api]
         return found
-
-    def _spec(self, api: str, provider_type: str) -> Any:
-        if self._registry is None:
-            self._registry = self._distribution.get_provider_registry(self._config)
-        spec = self._registry[self._api(api)][provider_type]
-        spec.deps__ = []  # what orders providers when all are made at once
-        return spec
 
 
 def _forget_tracers(telemetry: Any) -> None:

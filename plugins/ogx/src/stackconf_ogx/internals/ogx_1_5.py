@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from stackconf_ogx.internals.base import Internals, Kind, MissingVariable, Spec, quietly
+from stackconf_ogx.internals.base import EXCLUSIVE, Internals, Kind, MissingVariable, Spec, quietly
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +31,6 @@ class Ogx15(Internals):
     package = "ogx"
     knows_modules = True
     wants_tls = True
-    restarting = frozenset[str]()
 
     def __init__(self, version: str) -> None:
         with quietly():
@@ -53,12 +52,19 @@ class Ogx15(Internals):
             for pair in distribution.builtin_automatically_routed_apis()
         }
         self.own_apis = frozenset(api.value for api in distribution.INTERNAL_APIS)
+        # Those that run in worker processes are known to the pool of workers for good.
+        self.restarting = EXCLUSIVE | {
+            f"{api.value}/{name}"
+            for api, types in distribution.get_provider_registry().items()
+            for name, spec in types.items()
+            if getattr(spec, "execution_mode", "") == "worker"
+        }
 
     def server(self, wanted: Wanted, tell: Tell) -> Running:
         """See `ogx_1_5_server`."""
         from stackconf_ogx.internals.ogx_1_5_server import Ogx15Server
 
-        return Ogx15Server(wanted, tell)  # type: ignore[abstract]  # being written
+        return Ogx15Server(wanted, tell)
 
     def builtin(self) -> list[Spec]:
         """The registry without a config: the types that come along and nothing external."""

@@ -2,8 +2,220 @@
 
 from __future__ import annotations
 
-from stackconf_ogx.internals.running import Running
+import asyncio
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import yaml
+
+from stackconf_ogx.internals.base import own_log
+from stackconf_ogx.internals.running import Running, replaced
+
+if TYPE_CHECKING:
+    from stackconf_ogx.internals.running import Impl, Tell, Wanted
+
+_FILE = "OGX_CONFIG"
+_STORES = {"inference": "model_store", "vector_io": "vector_store_store", "tool_runtime": "tool_store"}
+"""What `CommonRoutingTableImpl.initialize` sets on each provider, by api."""
+
+_log = logging.getLogger("stackconf.ogx")
 
 
 class Ogx15Server(Running):
     """One OGX 1.5 in this process."""
+
+    kinds: ClassVar[Mapping[str, str]] = {
+        "inference": "model",
+        "vector_io": "vector_store",
+        "tool_runtime": "tool_group",
+    }
+    resources: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "models": ("inference", "model_id"),
+        "vector_stores": ("vector_io", "vector_store_id"),
+        "tool_groups": ("tool_runtime", "toolgroup_id"),
+    }
+    holding = frozenset({"vector_store"})
+
+    def __init__(self, wanted: Wanted, tell: Tell) -> None:
+        super().__init__(wanted, tell)
+        # `server.server` makes the application, `stack` its providers and `resolver` each of them.
+        # `configure` reads the file. `routing_tables.common` tells a provider of an object that is
+        # registered with it. `distribution` has the types. `admin` and `providers` tell of providers.
+        from ogx.core import configure, distribution, resolver, stack
+        from ogx.core.datatypes import RegistryEntrySource, StackConfig
+        from ogx.core.routing_tables import common, toolgroups
+        from ogx.core.server import server
+        from ogx_api import ListProvidersResponse, ProviderInfo
+
+        self.resolver, self.routing, self.file_class = resolver, common, StackConfig
+        self.distribution, self._server, self._stack = distribution, server, stack
+        self._configure, self._tools = configure, toolgroups
+        self._listed = RegistryEntrySource.listed_from_provider
+        self._answers = ListProvidersResponse, ProviderInfo
+        self._register_resources = stack.register_resources
+
+    async def start(self) -> None:
+        """Have the server's own factory make the application, and its own lifespan the providers, on this
+        loop.
+        """
+        with own_log():
+            app = await asyncio.to_thread(self._application)
+            with self._seams():
+                await self._enter(app)
+        self.impls = app.stack.impls
+
+    async def stop(self) -> None:
+        """And what outlives the providers in this process, so that the next server begins afresh."""
+        await super().stop()
+        # The class keeps them, and not the object.
+        self._tools.ToolGroupsRoutingTable.toolgroups_to_tools.clear()
+        self._tools.ToolGroupsRoutingTable.tool_to_toolgroup.clear()
+
+    def _application(self) -> Any:
+        """`create_app` reads the file that a variable names, and takes its settings out of it."""
+        before = os.environ.get(_FILE)
+        os.environ[_FILE] = str(self._wanted.path)
+        self._config = self.file_class(**self._wanted.data)
+
+        def log(_: Any) -> None:
+            self._server.logger.info(yaml.dump(dict(self._wanted.shown), indent=2))
+
+        try:
+            with (
+                # What stackconf resolved stands for what the server would make of the file.
+                replaced(self._configure, "parse_and_maybe_upgrade_config", lambda _: self._config),
+                # Its log must not have what its own redaction lets through.
+                replaced(self._server, "_log_run_config", log),
+            ):
+                return self._server.create_app()
+        except SystemExit as error:
+            raise RuntimeError(str(error)) from error
+        finally:
+            os.environ.pop(_FILE)
+            if before is not None:
+                os.environ[_FILE] = before
+
+    @contextmanager
+    def _seams(self) -> Iterator[None]:
+        stack = self._stack
+        with ExitStack() as seams:
+            for name, value in {
+                "register_resources": self._register_each,
+                "auto_register_tool_groups": self._register_tools(stack.auto_register_tool_groups),
+                "validate_vector_stores_config": self._validate(stack.validate_vector_stores_config),
+                "ProviderImpl": self._telling(stack.ProviderImpl),
+                "AdminImpl": self._telling(stack.AdminImpl),
+            }.items():
+                seams.enter_context(replaced(stack, name, value))
+            seams.enter_context(self._watched())
+            yield
+
+    def _telling(self, answering: Any) -> type:
+        """Upstream's `/v1/providers` and what `/v1alpha/admin` has of it, with the configurations in
+        force, and the health of each provider under its own name: upstream looks the health up by id
+        among apis.
+        """
+        response, info = self._answers
+        tell = self._tell
+
+        class Telling(answering):  # type: ignore[misc]
+            async def list_providers(self) -> Any:
+                return response(data=[info(**each) for each in await tell()])
+
+        return Telling
+
+    def _register_tools(self, real: Any) -> Any:
+        """The tool groups of providers that could not be made wait until they join."""
+
+        async def register(config: Any, impls: Any) -> None:
+            providers = {
+                api: [each for each in listed if f"{api}/{each.provider_id}" not in self.failed]
+                for api, listed in config.providers.items()
+            }
+            await real(config.model_copy(update={"providers": providers}), impls)
+
+        return register
+
+    def _validate(self, real: Any) -> Any:
+        """The default models may be those of a provider that comes later."""
+
+        async def validate(*arguments: Any) -> None:
+            try:
+                await real(*arguments)
+            except Exception as error:
+                if not self.failed:
+                    raise
+                _log.warning("vector_stores: %s", error)
+
+        return validate
+
+    def put(self, key: str, impl: Impl | None) -> None:
+        """And tell it of the others of its api, where it wants to know."""
+        super().put(key, impl)
+        api = key.partition("/")[0]
+        if impl is not None and hasattr(impl, "set_sibling_providers"):
+            others = {
+                name.partition("/")[2]: made.standin
+                for name, made in self._made.items()
+                if name.partition("/")[0] == api and name != key and made.standin is not None
+            }
+            impl.set_sibling_providers(others)
+
+    def link(self, impl: Impl, api: str, table: Any) -> None:
+        """As `CommonRoutingTableImpl.initialize`."""
+        setattr(impl, _STORES[api], table)
+
+    async def join(self, key: str, wanted: Wanted) -> None:
+        """And what the provider has without being told: its tool group, or its models."""
+        await super().join(key, wanted)
+        if key.partition("/")[0] == "tool_runtime":
+            await self._stack.auto_register_tool_groups(self.file_class(**wanted.data), self.impls)
+        await self.refresh(key)
+
+    async def refresh(self, key: str) -> None:
+        """And which models it lists now, as `ModelsRoutingTable.refresh` for all of them."""
+        await super().refresh(key)
+        api, _, provider_id = key.partition("/")
+        if api != "inference":
+            return
+        table = self._tables[api]
+        try:
+            models = await table.impls_by_provider_id[provider_id].list_models()
+        except Exception as error:  # noqa: BLE001 (a provider's own; the server asks again now and then)
+            _log.warning("%s does not list its models: %s", key, error)
+            return
+        table.listed_providers.add(provider_id)
+        if models is not None:
+            await table.update_registered_models(provider_id, models)
+
+    async def forget(self, key: str) -> None:
+        """And that its models were listed."""
+        await super().forget(key)
+        api, _, provider_id = key.partition("/")
+        if api == "inference":
+            self._tables[api].listed_providers.discard(provider_id)
+
+    def _brought(self, registered: Any) -> bool:
+        by_itself: bool = (
+            registered.type == "tool_group" or getattr(registered, "source", None) == self._listed
+        )
+        return by_itself
+
+    def _identifiers(self, given: Any, name: str) -> tuple[str, ...]:
+        return name, f"{given.provider_id}/{name}"
+
+    def _lists(self, config: Any) -> Any:
+        return config.registered_resources
+
+    def _with_lists(self, config: Any, lists: Any) -> Any:
+        return config.model_copy(update={"registered_resources": lists})
+
+    def _behind_routers(self) -> frozenset[str]:
+        return frozenset(self.kinds)
+
+    def _protocol(self, spec: Any) -> type:
+        found: type = self.resolver.api_protocol_map_for_compliance_check(self._config)[spec.api]
+        return found

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
+_TOOLS = "tool_runtime"
 HEALTH_SECONDS = 5.0
 """For one provider's own health check before it is swapped in."""
 
@@ -69,6 +70,8 @@ class Running(ABC):
 
     resolver: Any
     """Upstream's module of that name."""
+    distribution: Any
+    """Upstream's module `distribution`."""
     routing: Any
     """Upstream's module `routing_tables.common`."""
     file_class: Any
@@ -76,11 +79,15 @@ class Running(ABC):
     """For each api behind a router, what is registered with its providers."""
     asked_when_made: ClassVar[frozenset[str]] = frozenset()
     """The types, by key, whose providers cannot be made unless their own health check is fine."""
+    resources: ClassVar[Mapping[str, tuple[str, str]]]
+    """For each list of resources in the file: the api of the providers that have them, and what names one."""
     holding: ClassVar[frozenset[str]]
     """Of these kinds, those that stand for data."""
 
     def __init__(self, wanted: Wanted, tell: Tell) -> None:
         self._wanted, self._tell = wanted, tell
+        self._register_resources: Callable[[Any, Any], Awaitable[None]]
+        """Upstream's own."""
         self.failed: dict[str, Exception] = {}
         """The providers that could not be made at the start, by `api/provider_id`."""
         self.app: ASGIApp | None = None
@@ -89,6 +96,7 @@ class Running(ABC):
         self._tables: dict[str, Any] = {}
         """Upstream's routing tables, by the api of the providers behind them."""
         self._config: Any = None
+        self._registry: Any = None
         self._lifespan: Any = None
 
     @abstractmethod
@@ -172,16 +180,24 @@ class Running(ABC):
                         raise
                     _log.warning("%s does not take %s `%s`: %s", key, each.type, each.identifier, error)
 
-    @abstractmethod
     async def join(self, key: str, wanted: Wanted) -> None:
-        """Register what the file names for a provider that has just been put. Raises what upstream does."""
+        """Register what the file names for a provider that has just been put, as upstream does when it
+        starts. Raises what upstream raises.
+        """
+        await self._register_resources(self._only(self.file_class(**wanted.data), key), self.impls)
 
-    @abstractmethod
     async def refresh(self, key: str) -> None:
-        """Have upstream look again at what a provider that was swapped offers."""
+        """Have upstream look again at what a provider offers that was swapped: the table of tool groups
+        keeps which tools each has.
+        """
+        for group in await self._groups(key):
+            if not group.mcp_endpoint:
+                await self._tables[_TOOLS]._index_tools(group)  # noqa: SLF001 (as where one is registered)
 
     async def forget(self, key: str) -> None:
-        """Take what a provider brought that has left out of upstream's registry; data stays."""
+        """Take what a provider brought that has left out of upstream's registry; data stays, and so does
+        what clients registered.
+        """
         api, _, provider_id = key.partition("/")
         if api not in self._tables or self.kinds[api] in self.holding:
             return
@@ -189,16 +205,79 @@ class Running(ABC):
         named = self._named(self._wanted, key)
         for each in await registry.get_all():
             its_own = each.provider_id == provider_id and each.type == self.kinds[api]
-            if its_own and (each.identifier in named or self._listed(each)):
+            if its_own and (each.identifier in named or self._brought(each)):
                 await registry.delete(each.type, each.identifier)
+                if api == _TOOLS:
+                    self._unindex(each.identifier)
 
-    @abstractmethod
-    def _named(self, wanted: Wanted, key: str) -> frozenset[str]:
-        """The identifiers of what the file registers for a provider."""
+    def _unindex(self, group: str) -> None:
+        table = self._tables[_TOOLS]
+        table.toolgroups_to_tools.pop(group, None)
+        for tool in [tool for tool, its in table.tool_to_toolgroup.items() if its == group]:
+            del table.tool_to_toolgroup[tool]
 
-    def _listed(self, registered: Any) -> bool:  # noqa: ARG002
+    async def _groups(self, key: str) -> list[Any]:
+        api, _, provider_id = key.partition("/")
+        if api != _TOOLS:
+            return []
+        registered = await self._tables[api].dist_registry.get_all()
+        return [
+            each for each in registered if each.type == self.kinds[api] and each.provider_id == provider_id
+        ]
+
+    def _brought(self, registered: Any) -> bool:  # noqa: ARG002
         """Whether a registered object came from the provider itself, and not from a client."""
         return False
+
+    def _named(self, wanted: Wanted, key: str) -> frozenset[str]:
+        """The identifiers of what the file registers for a provider."""
+        kept = self._lists(self._only(self.file_class(**wanted.data), key))
+        return frozenset(
+            identifier
+            for name, (_, names) in self.resources.items()
+            for each in getattr(kept, name)
+            for identifier in self._identifiers(each, getattr(each, names))
+        )
+
+    def _identifiers(self, given: Any, name: str) -> tuple[str, ...]:  # noqa: ARG002
+        """Under which identifiers a resource of the file may be registered."""
+        return (name,)
+
+    async def _register_each(self, config: Any, impls: Any) -> None:
+        """Each provider's resources apart, so that one that refuses a model leaves the others alone. It
+        stands for upstream's own `register_resources` while the server starts.
+        """
+        self.impls = impls
+        for api, table in self._tables.items():
+            for provider_id in list(table.impls_by_provider_id):
+                key = f"{api}/{provider_id}"
+                try:
+                    await self._register_resources(self._only(config, key), impls)
+                except Exception as error:  # noqa: BLE001 (a provider's own; who starts the server tells it)
+                    self.failed[key] = error
+                    self.put(key, None)
+        await self._register_resources(self._only(config, None), impls)
+
+    def _only(self, config: Any, key: str | None) -> Any:
+        """The file with the resources of one provider; for `None`, with those of none of its providers."""
+        lists = self._lists(config)
+        kept: dict[str, list[Any]] = {}
+        for name, (api, _) in self.resources.items():
+            keys = {f"{api}/{each.provider_id}" for each in config.providers.get(api, ())}
+            kept[name] = [
+                each
+                for each in getattr(lists, name)
+                if (own if (own := f"{api}/{getattr(each, 'provider_id', None)}") in keys else None) == key
+            ]
+        return self._with_lists(config, lists.model_copy(update=kept))
+
+    def _lists(self, config: Any) -> Any:
+        """What of a file has the lists of its resources."""
+        return config
+
+    def _with_lists(self, config: Any, lists: Any) -> Any:  # noqa: ARG002
+        """The file with other lists of resources."""
+        return lists
 
     async def shut_down(self, impl: Impl) -> None:
         """End a provider that nobody asks any more."""
@@ -282,9 +361,14 @@ class Running(ABC):
     def _protocol(self, spec: Any) -> type:
         """Upstream's class of what an api can do."""
 
-    @abstractmethod
     def _spec(self, api: str, provider_type: str) -> Any:
         """Upstream's own declaration of a type. Raises `KeyError`."""
+        if self._registry is None:
+            self._registry = self.distribution.get_provider_registry(self._config)
+        by_type = next(types for each, types in self._registry.items() if each.value == api)
+        spec = by_type[provider_type]
+        spec.deps__ = []  # what orders providers when all are made at once
+        return spec
 
     def _arguments(self, spec: Any) -> tuple[Any, ...]:
         """What a provider is made with that was not there when the server started."""
