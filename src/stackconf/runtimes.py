@@ -46,6 +46,8 @@ class RuntimeServer(Protocol):
     """
 
     listens: Listens
+    logs_requests: bool
+    """Whether it has a line in its log for each request; otherwise stackconf has one."""
 
     async def start(self, configs: Mapping[str, BaseModel]) -> None:
         """Start with these effective configurations, by `api/provider_id`: on the event loop that serves,

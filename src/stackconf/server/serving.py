@@ -152,9 +152,9 @@ def _application(
     only_here = not listening.tokens and not listening.only_here
     rules = Rules(listening.tokens, listening.names, only_here=only_here)
     ours = Logged(create_app(hosted, rules, prefix=None if runtime is None else PREFIX), audit)
-    theirs = None if runtime is None else Logged(runtime)
+    theirs = None if runtime is None or runtime.logs_requests else Logged(runtime)
     try:
-        yield ours if theirs is None else Beside(ours, theirs, own_paths())
+        yield ours if runtime is None else Beside(ours, theirs or runtime, own_paths())
     finally:
         for each in (ours, theirs):
             if each is not None:

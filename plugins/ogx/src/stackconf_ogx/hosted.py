@@ -89,6 +89,11 @@ class HostedTypes:
         return server
 
     @property
+    def logs_requests(self) -> bool:
+        """Whether the server's own log has a line for each request."""
+        return self._internals.logs_requests
+
+    @property
     def listens(self) -> Listens:
         """Where the file says that the server listens."""
         section = self._file.data.get("server")

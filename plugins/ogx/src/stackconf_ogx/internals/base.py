@@ -109,6 +109,8 @@ class Internals(Protocol):
 
     wants_tls: bool
     """Whether the server refuses to answer without TLS, unless the file says `insecure`."""
+    logs_requests: bool
+    """Whether its application has a line in its log for each request; uvicorn may do that instead."""
     restarting: frozenset[str]
     """The types of which there cannot be two providers at once, by key."""
 

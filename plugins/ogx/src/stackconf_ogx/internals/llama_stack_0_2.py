@@ -23,6 +23,7 @@ class LlamaStack02(Internals):
     package = "llama_stack"
     knows_modules = False
     wants_tls = False
+    logs_requests = False
     # OpenTelemetry has one provider of tracers for a process.
     restarting = EXCLUSIVE | {"telemetry/inline::meta-reference"}
 

@@ -31,6 +31,7 @@ class Ogx15(Internals):
     package = "ogx"
     knows_modules = True
     wants_tls = True
+    logs_requests = True
 
     def __init__(self, version: str) -> None:
         with quietly():

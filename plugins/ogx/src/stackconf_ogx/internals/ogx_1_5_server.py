@@ -80,7 +80,7 @@ class Ogx15Server(Running):
         os.environ[_FILE] = str(self._wanted.path)
         self._config = self.file_class(**self._wanted.data)
 
-        def log(_: Any) -> None:
+        def log(run_config: Any) -> None:  # noqa: ARG001 (what it is called with)
             self._server.logger.info(yaml.dump(dict(self._wanted.shown), indent=2))
 
         try:
