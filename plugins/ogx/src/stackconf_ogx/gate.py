@@ -26,6 +26,7 @@ class Gate:
         self._epoch = 0
         self._inside: Counter[int] = Counter()
         self._left = asyncio.Event()
+        self._closing = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request; while the gate is closed it waits."""
@@ -66,10 +67,11 @@ class Gate:
 
     @asynccontextmanager
     async def closed(self) -> AsyncIterator[None]:
-        """Let nobody in for a while; who comes waits and is answered afterwards."""
-        self._opened = asyncio.Event()
-        try:
-            yield
-        finally:
-            opened, self._opened = self._opened, None
-            opened.set()
+        """Let nobody in for a while; who comes waits and is answered afterwards. One at a time."""
+        async with self._closing:
+            self._opened = opened = asyncio.Event()
+            try:
+                yield
+            finally:
+                self._opened = None
+                opened.set()

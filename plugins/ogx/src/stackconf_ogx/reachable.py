@@ -35,7 +35,7 @@ def unreachable(error: BaseException) -> str | None:
         names = {base.__name__ for base in type(each).__mro__}
         if isinstance(each, (ConnectionError, TimeoutError, gaierror)) or names & _NAMES:
             return described(error).removeprefix("raised ")
-        each = each.__cause__ or each.__context__
+        each = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
     return None
 
 
