@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from stackconf_ogx.gate import Gate
 
 LONG, SHORT = 30.0, 0.01
@@ -164,10 +165,13 @@ def test_a_closed_gate_lets_nobody_in_and_all_who_waited_afterwards_by_the_new_w
 
 def test_a_closed_gate_opens_again_after_a_failure():
     async def test(inside: Inside) -> None:
-        with pytest.raises(OSError, match="no"):
+        async def broken() -> None:
             async with inside.gate.closed():
                 await inside.enter("waits")
                 raise OSError("no")
+
+        with pytest.raises(OSError, match="no"):
+            await broken()
         await settled()
         assert inside.gate.busy == 1
 

@@ -7,6 +7,7 @@ import urllib.error
 
 import httpx
 import pytest
+
 from stackconf_ogx.reachable import unhealthy, unreachable
 
 

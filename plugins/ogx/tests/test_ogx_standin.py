@@ -7,6 +7,7 @@ import inspect
 from collections.abc import AsyncIterator
 
 import pytest
+
 from stackconf_ogx.standin import StandIn
 
 
@@ -108,7 +109,7 @@ def test_its_methods_have_the_signature_of_the_real_ones(impl):
 def test_a_provider_that_is_not_there_says_so_when_it_is_asked():
     stands = StandIn(Agents)
     for ask in (lambda: stands.create("x"), lambda: stands.turns("x")):
-        with pytest.raises(NotImplementedError, match="is not running.*stackconf status"):
+        with pytest.raises(NotImplementedError, match=r"is not running.*stackconf status"):
             ask()
     for name in ("limit", "mark", "shutdown", "__wrapped__"):
         with pytest.raises(AttributeError, match=name):
