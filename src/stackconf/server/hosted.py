@@ -46,6 +46,9 @@ FileMark: TypeAlias = tuple[int, int, int] | None
 Opening: TypeAlias = Callable[["Store | None"], "Stack"]
 """Opens the stack anew: on the store given, or on its own."""
 
+ONLY_AT_START = "only-at-start"
+"""The code of what a runtime's server does not read again."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -186,6 +189,9 @@ class Hosted:
             self.file = FileState(_now())
         would = ", ".join(f"{each.kind} {each.provider.key}" for each in plan.changes)
         _log.info("read %s again; an apply would: %s", self.name, would or "change nothing")
+        for issue in new.issues:
+            if issue.code == ONLY_AT_START:
+                _log.warning("%s", issue)
 
     def _opened_anew(self) -> Stack:
         """The stack on its file as it is now, while the store does as the old one says."""

@@ -84,11 +84,13 @@ class Listener(uvicorn.Server):
             await self._first()
         await super().startup(sockets=sockets)
 
-    async def shutdown(self, sockets: list[socket] | None = None) -> None:
-        """Take no more connections, and end with what comes last."""
-        await super().shutdown(sockets=sockets)
-        if self._last is not None:
-            await self._last()
+    async def serve(self, sockets: list[socket] | None = None) -> None:
+        """Serve, and end with what comes last, also where it did not come to serving."""
+        try:
+            await super().serve(sockets=sockets)
+        finally:
+            if self._last is not None:
+                await self._last()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

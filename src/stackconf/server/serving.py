@@ -19,6 +19,7 @@ from stackconf.server.hosted import Hosted
 from stackconf.server.lines import told_of
 from stackconf.server.listening import bound, checked, of_runtime
 from stackconf.server.retrying import keep_retrying
+from stackconf.server.threads import in_thread
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -63,48 +64,28 @@ def serve(opening: Opening, listening: Listening, *, apply: bool = True) -> None
         try:
             runtime = hosted.runtime_server()
             where = checked(listening) if runtime is None else of_runtime(listening, runtime.listens)
-            _serve(hosted, where, asked, runtime, started, apply=apply)
+            turns = _Turns(hosted, where, runtime, started, apply=apply)
+            _serve(hosted, where, asked, runtime, turns)
         finally:
             hosted.close()
     _log.info("ended")
 
 
 def _serve(
-    hosted: Hosted,
-    listening: Listening,
-    asked: Hangups,
-    runtime: RuntimeServer | None,
-    started: Callable[[], None],
-    *,
-    apply: bool,
+    hosted: Hosted, listening: Listening, asked: Hangups, runtime: RuntimeServer | None, turns: _Turns
 ) -> None:
     from stackconf.server.audit import Audit
     from stackconf.server.listener import Listener
-
-    configs = {} if runtime is None else hosted.wanted()
 
     def ending() -> None:
         Thread(target=hosted.applies.close, args=(listening.grace,), name="stackconf-ending").start()
 
     audit = None if listening.audit is None else Audit(listening.audit)
     with bound(listening) as listener, _application(hosted, listening, runtime, audit) as app:
-        url = evolve(listening, port=listener.getsockname()[1]).url
-
-        async def first() -> None:
-            if runtime is None or await _started(runtime, hosted, configs):
-                hosted.begin_anew()
-            started()
-            if apply:
-                _begin(hosted)
-            _log.info("serving %s at %s", hosted.name, url)
-
+        turns.url = evolve(listening, port=listener.getsockname()[1]).url
+        seconds = listening.grace + _LAST_ANSWERS
         server = Listener(
-            app,
-            ending=ending,
-            seconds=listening.grace + _LAST_ANSWERS,
-            tls=listening.tls,
-            first=first,
-            last=None if runtime is None else runtime.stop,
+            app, ending=ending, seconds=seconds, tls=listening.tls, first=turns.first, last=turns.last
         )
 
         def reload() -> None:
@@ -114,12 +95,46 @@ def _serve(
             except InvalidConfig as error:
                 _log.error("the certificate was not taken, the old one goes on: %s", error)
 
-        with server.signals(), hosted.hosting(url), _reloading(reload, asked), _retrying(hosted):
+        with server.signals(), hosted.hosting(turns.url), _reloading(reload, asked), _retrying(hosted):
             if audit is not None:
                 audit.open()
             server.run(sockets=[listener])
             if not hosted.applies.close(listening.grace):
                 _log.warning("the apply that ran was taken back")
+
+
+class _Turns:
+    """What is done on the event loop before connections are taken, and after the last one is gone."""
+
+    def __init__(
+        self,
+        hosted: Hosted,
+        listening: Listening,
+        runtime: RuntimeServer | None,
+        started: Callable[[], None],
+        *,
+        apply: bool,
+    ) -> None:
+        self.url = ""
+        self._hosted, self._runtime, self._started = hosted, runtime, started
+        self._grace, self._apply = listening.grace, apply
+        self._configs = {} if runtime is None else hosted.wanted()
+
+    async def first(self) -> None:
+        """Have everything run that connections are for. Raises `StackconfError`."""
+        hosted, runtime = self._hosted, self._runtime
+        if runtime is None or await _started(runtime, hosted, self._configs):
+            hosted.begin_anew()
+        self._started()
+        if self._apply:
+            _begin(hosted)
+        _log.info("serving %s at %s", hosted.name, self.url)
+
+    async def last(self) -> None:
+        """End a runtime's server, after the apply that changes it."""
+        if self._runtime is not None:
+            await in_thread(lambda: self._hosted.applies.close(self._grace))
+            await self._runtime.stop()
 
 
 async def _started(runtime: RuntimeServer, hosted: Hosted, configs: Mapping[str, BaseModel]) -> bool:

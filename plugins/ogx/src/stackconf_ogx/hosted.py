@@ -61,6 +61,7 @@ class HostedTypes:
             self.policies[key] = self._extended(key, wishes, classes[key])
         self.provides = tuple(self._kind(spec, classes.get(key)) for key, spec in self.specs.items())
         self.issues += self._of_providers(classes)
+        self.issues += self._only_at_start()
 
     @hookimpl
     def validate_user_config(
@@ -161,6 +162,32 @@ class HostedTypes:
             update=update,
             in_process=True,
         )
+
+    def _only_at_start(self) -> Iterable[Issue]:
+        """What is another than when the server that runs here was started, and is read only then."""
+        server = self._runtime.server
+        if server is None or server.path != self._stack.name:
+            return
+        for key in server.data.keys() | self._file.data.keys():
+            if key != "providers" and server.data.get(key) != self._file.data.get(key):
+                yield Issue(
+                    f"`{key}` is another since the server was started, which reads it only then",
+                    level="warning",
+                    path=key,
+                    hint="it counts from the next start on",
+                    code="only-at-start",
+                    where=self._stack.document.nearest((key,)),
+                )
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """The file as the server's own class reads it."""
+        return self._file.data
+
+    @property
+    def path(self) -> str:
+        """The stack file."""
+        return self._stack.name
 
     def _extended(self, key: str, wishes: Wishes, config_class: type[BaseModel] | None) -> Policy:
         """The policy of a type with what the operator wants of it, as far as the class has it."""

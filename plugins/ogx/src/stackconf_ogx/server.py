@@ -53,6 +53,7 @@ class UpstreamServer:
 
     def __init__(self, types: HostedTypes, make: Callable[[Wanted, Tell], Running]) -> None:
         self._types, self._make = types, make
+        self.path, self.data = types.path, types.data
         self.listens, self.logs_requests = types.listens, types.logs_requests
         self._gate = Gate()
         self._running: Running | None = None

@@ -192,11 +192,17 @@ class Ogx15Server(Running):
             await table.update_registered_models(provider_id, models)
 
     async def forget(self, key: str) -> None:
-        """And that its models were listed."""
+        """And that its models were listed; its tool group goes to another provider that has it too."""
         await super().forget(key)
         api, _, provider_id = key.partition("/")
         if api == "inference":
             self._tables[api].listed_providers.discard(provider_id)
+        if api == "tool_runtime":
+            there = self._tables[api].impls_by_provider_id
+            left = [each for each in self._config.providers[api] if each.provider_id in there]
+            providers = {**self._config.providers, api: left}
+            config = self._config.model_copy(update={"providers": providers})
+            await self._stack.auto_register_tool_groups(config, self.impls)
 
     def _brought(self, registered: Any) -> bool:
         by_itself: bool = (
