@@ -142,6 +142,13 @@ class LlamaStack02Server(Running):
         """As `CommonRoutingTableImpl.initialize`."""
         setattr(impl, _STORES[api], table)
 
+    async def settle(self, key: str, impl: Impl, wanted: Wanted) -> None:
+        """And the sessions of agents that are kept in memory, which is where upstream's clients have them."""
+        await super().settle(key, impl, wanted)
+        kept = getattr(self.current(key), "in_memory_store", None)
+        if kept is not None and hasattr(impl, "in_memory_store"):
+            impl.in_memory_store = kept
+
     async def join(self, key: str, wanted: Wanted) -> None:
         """And the scoring functions, which come from the provider."""
         await super().join(key, wanted)
