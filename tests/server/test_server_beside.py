@@ -18,7 +18,7 @@ from stackconf.runtimes import Listens
 from stackconf.server.access import Rules
 from stackconf.server.app import create_app, own_paths
 from stackconf.server.beside import Beside
-from stackconf.server.listening import ANYWHERE, Listening, of_runtime
+from stackconf.server.listening import ANYWHERE, Listening, bound, of_runtime
 from stackconf.server.tls import Tls
 from stackconf.server.tokens import Tokens, tokens_of
 
@@ -210,7 +210,7 @@ def test_a_certificate_that_is_not_there_is_one_line():
 )
 def test_to_serve_others_in_the_clear_is_warned_of(host, warned, caplog):
     with caplog.at_level(logging.WARNING):
-        of_runtime(Listening(), Listens(host, 1))
+        bound(of_runtime(Listening(), Listens(host, 0))).close()
     assert ("without TLS" in caplog.text) is warned
 
 

@@ -183,7 +183,10 @@ def stack(folder: Path, url: str) -> dict[str, Any]:
             "agents": [agents],
             "safety": [provider("llama-guard", "inline::llama-guard")],
             "scoring": [provider("braintrust", "inline::braintrust", openai_api_key="${env.LS_T_OPENAI}")],
-            "datasetio": [provider("localfs", "inline::localfs", kvstore=store("datasets"))],
+            "datasetio": [
+                provider("nvidia", "remote::nvidia", datasets_url="http://127.0.0.1:9"),  # has no shutdown
+                provider("localfs", "inline::localfs", kvstore=store("datasets")),
+            ],
             "telemetry": [telemetry],
             "tool_runtime": [
                 provider("brave", "remote::brave-search", api_key="${env.LS_T_BRAVE}", max_results=3),

@@ -101,14 +101,14 @@ def of_runtime(listening: Listening, listens: Listens) -> Listening:
 def _with_tls(listening: Listening) -> Listening:
     if listening.tls is not None:
         listening.tls.check()
-    elif not listening.only_here:
-        where = listening.host or "every address"
-        _log.warning("%s is served without TLS: tokens and secrets can be read on the way", where)
     return listening
 
 
 def bound(listening: Listening) -> socket.socket:
     """The socket, listening before anything is applied: an address that is taken changes nothing."""
+    if listening.tls is None and not listening.only_here:
+        where = listening.host or "every address"
+        _log.warning("%s is served without TLS: tokens and secrets can be read on the way", where)
     host = DEFAULT_HOST if listening.host is None else listening.host
     port = DEFAULT_PORT if listening.port is None else listening.port
     both = host == ANYWHERE and socket.has_dualstack_ipv6()

@@ -106,6 +106,11 @@ class Running(ABC):
     async def stop(self) -> None:
         """Shut down everything, as upstream does at its end."""
         lifespan, self._lifespan = self._lifespan, None
+        for table in self._tables.values():  # whose own shutdown ends at a provider that has none
+            there = table.impls_by_provider_id
+            table.impls_by_provider_id = {
+                key: each for key, each in there.items() if hasattr(each, "shutdown")
+            }
         if lifespan is not None:
             await lifespan.__aexit__(None, None, None)
 
