@@ -9,7 +9,7 @@ import pytest
 from core_kit import MACHINE, Owner, distribution, registry_of
 from pydantic import BaseModel, Field
 
-from stackconf import PluginLoadError, ProviderType, Registry, Stack, UnknownName
+from stackconf import InvalidConfig, PluginLoadError, ProviderType, Registry, Stack, UnknownName
 from stackconf.fields import labels_at, plan_of, plan_with, user_paths
 
 TOY = """
@@ -35,7 +35,8 @@ class Types:
     def __init__(self, stack):
         place = stack.document.position(("image_name",))
         of = str(stack.other.get("image_name", "")).strip("x")
-        issue = Issue("too short", path="image_name", where=place, provider=of)
+        code = "missing-package" if "container_image" in stack.other else ""
+        issue = Issue("too short", path="image_name", where=place, provider=of, code=code)
         self.issues = [issue] if "image_name" in stack.other else []
 
     @hookimpl
@@ -147,6 +148,20 @@ def test_what_it_says_of_a_provider_makes_that_one_invalid(site):
     with opened(site, FILE + "image_name: x\n", runtime="toy") as stack:
         assert messages(stack) == [": image_name: too short"]
         assert stack.resolution.providers["inference/one"].valid
+
+
+def test_what_is_not_installed_here_stops_an_apply_and_no_export(site):
+    text = FILE + "image_name: inference/one\n"
+    with opened(site, text + "container_image: bare\n", runtime="toy") as stack:
+        assert not stack.resolution.providers["inference/one"].valid
+        with pytest.raises(InvalidConfig):
+            stack.apply()
+        exported = stack.export()
+        assert exported.text.endswith("container_image: bare\n")
+        (issue,) = exported.issues
+        assert (issue.level, issue.provider, issue.code) == ("warning", "inference/one", "missing-package")
+    with opened(site, text, runtime="toy") as stack, pytest.raises(InvalidConfig, match="1 error"):
+        stack.export()
 
 
 def test_references_are_read_as_the_runtime_reads_them(site):

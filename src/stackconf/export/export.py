@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from stackconf.store.base import Store
     from stackconf.types import Level
 
+_OF_THE_MACHINE = frozenset({"missing-package"})
+"""What is wrong with this machine and not with the configuration: the file may be meant for another one."""
 _REFERENCE = re.compile(r"\$\{env\.([A-Z0-9_]+)")
 _ASSIGNMENT = re.compile(r"(?P<head>(?P<name>[A-Za-z0-9_-]+)['\"]?\s*[:=]\s*)(?P<value>[^\s#][^\r\n]*)")
 
@@ -143,12 +145,14 @@ class _Export:
     def _of_resolution(self) -> dict[str, tuple[Provider, Wanted]]:
         overlays = self._manager.overlays(self._store.read().state)
         resolution = self._manager.resolve(overlays)
-        if resolution.errors:
-            count = len(resolution.errors)
+        errors = [issue for issue in resolution.errors if issue.code not in _OF_THE_MACHINE]
+        if errors:
+            count = len(errors)
             noun = "error" if count == 1 else "errors"
             raise InvalidConfig(
                 f"nothing was exported: {count} {noun} in the configuration", resolution.issues
             )
+        self._issues += [evolve(issue, level="warning") for issue in resolution.errors]
         for key, resolved in resolution.providers.items():
             if resolved.config is not None:  # those that are not managed stay as they stand
                 self._targets[key] = snapshot(resolved, self._digest)

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 _SCHEMES = frozenset({"", "basic", "bearer", "token"})
 """What may stand beside the reference in a secret: the words of an HTTP `Authorization`."""
+_PLACEHOLDERS = frozenset({"fake"})
+"""What upstream's own files write where a key has to stand and none is meant; the server that reads them
+does not start without it.
+"""
 _HELD = re.compile("\ue000(\\d+)\ue001")
 
 
@@ -102,6 +106,8 @@ class Place:
 
     def secret(self, text: str, value: str | None) -> str:
         """What stands for a secret's text in the file's grammar; `value` is what it yields."""
+        if text in _PLACEHOLDERS:
+            return text
         return self._kept_reference(text) or self.variables.new(self, "a secret", value)
 
     def plain(self, text: str) -> str:
@@ -152,6 +158,9 @@ class Place:
         grammar = self.variables.grammar
 
         def safe(name: str, operator: str, rest: str) -> str:
+            if operator == "=" and rest in _PLACEHOLDERS:
+                found.append((name, operator, ""))
+                return reference(name, operator, rest, grammar)
             found.append((name, operator, rest))
             return reference(name, operator if not rest else "", "", grammar)
 
