@@ -1,7 +1,7 @@
 """Run the benchmarks: `python benchmarks/run.py [NAME ...] [--json FILE]`.
 
 Names: import commands hardware objects linear files incremental registration calls durable peers
-serving.
+serving hosting.
 All, without one.
 Exits with 1 when a budget is not met.
 """
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from attrs import asdict
 from durable import durable
+from hosting import hosting
 from peers import peers
 from registering import addressed_call, registration
 from resolving import from_files, from_objects, incremental, linear
@@ -43,6 +44,7 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Row]]] = {
     "durable": durable,
     "peers": peers,
     "serving": serving,
+    "hosting": hosting,
 }
 
 
