@@ -135,6 +135,7 @@ class UpstreamServer:
             try:
                 if not await self._gate.drained(DRAIN_SECONDS):
                     _log.warning("%s: requests still used what was swapped out %g s ago", key, DRAIN_SECONDS)
+                await asyncio.sleep(running.lingers)
             finally:
                 try:
                     await running.shut_down(impl)

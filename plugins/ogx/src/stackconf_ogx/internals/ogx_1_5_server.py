@@ -37,6 +37,7 @@ class Ogx15Server(Running):
         "vector_stores": ("vector_io", "vector_store_id"),
         "tool_groups": ("tool_runtime", "toolgroup_id"),
     }
+    lingers = 300.0  # a response that is asked for in the background
     holding = frozenset({"vector_store"})
 
     def __init__(self, wanted: Wanted, tell: Tell) -> None:

@@ -81,6 +81,8 @@ class Running(ABC):
     """The types, by key, whose providers cannot be made unless their own health check is fine."""
     resources: ClassVar[Mapping[str, tuple[str, str]]]
     """For each list of resources in the file: the api of the providers that have them, and what names one."""
+    lingers: ClassVar[float] = 0.0
+    """How many seconds upstream may go on with a provider after the request that began with it."""
     holding: ClassVar[frozenset[str]]
     """Of these kinds, those that stand for data."""
 
