@@ -262,6 +262,37 @@ def resolved(upstream, text: str) -> str:
     return ""
 
 
+RESOURCES = """\
+version: '2'
+image_name: x
+apis: [inference, safety, scoring, telemetry]
+providers:
+  inference:
+  - {provider_id: ollama, provider_type: 'remote::ollama', config: {}}
+  - {provider_id: __disabled__, provider_type: 'remote::vllm', config: {}}
+models:
+- {model_id: a, provider_id: ollama}
+- {model_id: b, provider_id: olama}
+- {model_id: c, provider_id: "${env.OGX_T_NOBODY:vllm}"}
+- {model_id: d}
+shields: [{shield_id: s, provider_id: guard}]
+benchmarks: [{dataset_id: d, benchmark_id: e, scoring_functions: [], provider_id: not-served}]
+"""
+
+
+def test_what_nobody_serves_is_said(llama, tmp_path):
+    """The server says `KeyError: <Api.telemetry: 'telemetry'>`, or "Provider `olama` not found"."""
+    telemetry, *rest = llama.lines(tmp_path, RESOURCES)
+    assert telemetry.startswith("stack.yaml:3:36: error: apis[3]: `telemetry` is to be served, and the stack")
+    assert telemetry.endswith("; add one under `providers.telemetry`, or take it out of `apis`")
+    fault = "provider_id: `{}` has no provider `{}`;"
+    assert rest == [
+        f"stack.yaml:10:30: error: models[1].{fault.format('inference', 'olama')} did you mean `ollama`?",
+        f"stack.yaml:11:30: error: models[2].{fault.format('inference', 'vllm')} it has `ollama`",
+        f"stack.yaml:13:39: error: shields[0].{fault.format('safety', 'guard')} it has none",
+    ]
+
+
 def test_nothing_is_applied_without_a_server(upstream, tmp_path):
     with upstream.stack(tmp_path, one(upstream, "vector_io", "remote::qdrant", "{}")) as stack:
         (entry,) = stack.file.providers

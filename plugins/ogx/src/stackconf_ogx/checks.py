@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -56,6 +56,43 @@ def missing_dependencies(
     if missing:
         message = f"`{spec.provider_type}` needs a provider of {_names(missing)}, and the stack has none"
         yield _at_type(stack, entry, message, "missing-dependency", f"add one under `providers.{missing[0]}`")
+
+
+def unserved_apis(stack: StackFile, internals: Internals, listed: Sequence[object]) -> Iterator[Issue]:
+    """What the file lists under `apis` and no provider of it serves."""
+    routed = internals.routed
+    there = {each.api for each in stack.providers} | internals.own_apis | {*routed, *routed.values()}
+    known = internals.apis()
+    for number, api in enumerate(listed if internals.serves_all_listed else ()):
+        if isinstance(api, str) and api in known - there:
+            yield Issue(
+                f"`{api}` is to be served, and the stack has no provider of it",
+                path=f"apis[{number}]",
+                hint=f"add one under `providers.{api}`, or take it out of `apis`",
+                code="unserved-api",
+                where=stack.document.nearest(("apis", number)),
+            )
+
+
+def resources_of_nobody(
+    stack: StackFile, internals: Internals, data: Mapping[str, Any], listed: Collection[object]
+) -> Iterator[Issue]:
+    """Models and the like of a provider that is not there. `data` is the file, its references replaced."""
+    for name, api in internals.resources.items():
+        entries = data.get(name)
+        if not isinstance(entries, list) or (listed and api not in listed):
+            continue
+        there = [each.provider.provider_id for each in stack.providers if each.api == api]
+        for number, entry in enumerate(entries):
+            provider_id = entry.get("provider_id") if isinstance(entry, dict) else None
+            if isinstance(provider_id, str) and provider_id not in there:
+                yield Issue(
+                    f"`{api}` has no provider `{provider_id}`",
+                    path=f"{name}[{number}].provider_id",
+                    hint=did_you_mean(provider_id, there) or f"it has {_names(there) or 'none'}",
+                    code="unknown-provider",
+                    where=stack.document.nearest((name, number, "provider_id")),
+                )
 
 
 def _names(names: Collection[str]) -> str:

@@ -204,6 +204,8 @@ class HostedTypes:
     def _of_providers(self, classes: Mapping[str, type[BaseModel] | None]) -> Iterable[Issue]:
         apis = self._file.data.get("apis")
         listed = apis if isinstance(apis, list) else ()
+        yield from checks.unserved_apis(self._stack, self._internals, listed)
+        yield from checks.resources_of_nobody(self._stack, self._internals, self._file.data, listed)
         for entry in self._stack.providers:
             spec = self.specs.get(entry.provider.type_key)
             if spec is None:

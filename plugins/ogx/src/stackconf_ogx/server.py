@@ -77,7 +77,9 @@ class UpstreamServer:
         try:
             running = await self._set_up(self._types, configs)
         except Exception as error:
-            raise StackconfError(f"{label} did not start: {described(error)}") from error
+            raise StackconfError(
+                f"{label} did not start: {described(error).removeprefix('raised ')}"
+            ) from error
         refused = {key: error for key, error in running.failed.items() if unreachable(error) is None}
         if refused:
             await self.stop()

@@ -106,7 +106,12 @@ class Internals(Protocol):
     """The apis that the server itself implements; they take no provider."""
     knows_modules: bool
     """Whether a provider may name its `module:`."""
-
+    resources: Mapping[str, str]
+    """For each list of the file whose entries are refused where they name a provider that is not there,
+    the api of that provider.
+    """
+    serves_all_listed: bool
+    """Whether the server refuses to start where `apis` has one that nobody serves."""
     wants_tls: bool
     """Whether the server refuses to answer without TLS, unless the file says `insecure`."""
     logs_requests: bool

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from stackconf_ogx.internals.base import EXCLUSIVE, Internals, Kind, MissingVariable, Spec, quietly
 
@@ -22,6 +22,16 @@ class LlamaStack02(Internals):
     grammar: Grammar = "old"
     package = "llama_stack"
     knows_modules = False
+    resources: ClassVar[Mapping[str, str]] = {  # `stack.RESOURCES`, each with the api behind its table
+        "models": "inference",
+        "shields": "safety",
+        "vector_dbs": "vector_io",
+        "datasets": "datasetio",
+        "scoring_fns": "scoring",
+        "benchmarks": "eval",
+        "tool_groups": "tool_runtime",
+    }
+    serves_all_listed = True
     wants_tls = False
     logs_requests = False
     # OpenTelemetry has one provider of tracers for a process.

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Mapping
 from contextlib import suppress
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import ValidationError
 
@@ -30,6 +30,8 @@ class Ogx15(Internals):
     grammar: Grammar = "new"
     package = "ogx"
     knows_modules = True
+    resources: ClassVar[Mapping[str, str]] = {}
+    serves_all_listed = False
     wants_tls = True
     logs_requests = True
 
