@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias
 
 from attrs import frozen
 
@@ -106,7 +106,7 @@ class Internals(Protocol):
     """The apis that the server itself implements; they take no provider."""
     knows_modules: bool
     """Whether a provider may name its `module:`."""
-    resources: Mapping[str, str]
+    resources: ClassVar[Mapping[str, str]]
     """For each list of the file whose entries are refused where they name a provider that is not there,
     the api of that provider.
     """
