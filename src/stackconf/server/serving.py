@@ -37,7 +37,7 @@ _LAST_ANSWERS = 5.0
 """Seconds for answers on their way out after the last apply has ended."""
 
 _LOOK = 0.5
-"""Seconds in which a thread that waits for SIGHUP notices that the process ends."""
+"""Seconds in which a thread that waits for something else notices that the process ends."""
 
 _log = logging.getLogger(__name__)
 
@@ -95,7 +95,12 @@ def _serve(
             except InvalidConfig as error:
                 _log.error("the certificate was not taken, the old one goes on: %s", error)
 
-        with server.signals(), hosted.hosting(turns.url), _reloading(reload, asked), _retrying(hosted):
+        with (
+            server.signals(),
+            hosted.hosting(turns.url),
+            _reloading(reload, asked),
+            _retrying(hosted, turns.begun),
+        ):
             if audit is not None:
                 audit.open()
             server.run(sockets=[listener])
@@ -116,6 +121,8 @@ class _Turns:
         apply: bool,
     ) -> None:
         self.url = ""
+        self.begun = Event()
+        """Set once everything runs."""
         self._hosted, self._runtime, self._started = hosted, runtime, started
         self._grace, self._apply = listening.grace, apply
         self._configs = {} if runtime is None else hosted.wanted()
@@ -126,6 +133,7 @@ class _Turns:
         if runtime is None or await _started(runtime, hosted, self._configs):
             hosted.begin_anew()
         self._started()
+        self.begun.set()
         if self._apply:
             _begin(hosted)
         _log.info("serving %s at %s", hosted.name, self.url)
@@ -250,9 +258,15 @@ def _reloading(reload: Callable[[], None], asked: Hangups) -> Iterator[None]:
 
 
 @contextmanager
-def _retrying(hosted: Hosted) -> Iterator[None]:
+def _retrying(hosted: Hosted, begun: Event) -> Iterator[None]:
     stop = Event()
-    thread = Thread(target=keep_retrying, args=(hosted, stop), name="stackconf-retrying")
+
+    def work() -> None:
+        while not stop.is_set():
+            if begun.wait(_LOOK):
+                keep_retrying(hosted, stop)
+
+    thread = Thread(target=work, name="stackconf-retrying")
     thread.start()
     try:
         yield
