@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 from attrs import frozen
-from hosting_kit import CHUNKS, FIELDS, backend, client_of
+from hosting_kit import CHUNKS, FIELDS, Hosted, asked, backend, client_of
 from ogx_kit import MACHINE, Upstream
 from standin_ollama import wrong
 from test_ogx_files import NOT_RIGHT, OWN
 from upstream_kit import UpstreamServer, upstream_servers
 
-from stackconf import Issue, Registry, Stack
+from stackconf import Client, Issue, Registry, Stack
 from stackconf_ogx.internals.base import quietly
 
 if TYPE_CHECKING:
@@ -133,6 +133,9 @@ PATHS = {
 }
 """What the servers tell of themselves, beside their providers."""
 
+OFF = {"", "__disabled__"}
+"""Ids of providers that are not made, and that llama-stack lists all the same."""
+
 DECLARED = """\
 adapter:
   adapter_type: acme-search
@@ -167,6 +170,8 @@ class Exports:
     registered: str
     before: UpstreamServer
     after: UpstreamServer
+    overlays: Sequence[Mapping[str, Any]]
+    environ: Mapping[str, str]
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +214,9 @@ def exports(upstream, running, started, tmp_path_factory, monkeypatch) -> Export
         text, plain = file.read_text(encoding="utf-8"), exported(file, name)
         registered = exported(file, name, *overlays)
         servers = upstream_servers(folder, name, {"before": text, "after": registered}, environ)
-        started[name] = Exports(text, plain, registered, **running.enter_context(servers))
+        started[name] = Exports(
+            text, plain, registered, **running.enter_context(servers), overlays=overlays, environ=environ
+        )
     return started[name]
 
 
@@ -266,6 +273,11 @@ def with_passwords(export: Exported, text: str, monkeypatch: pytest.MonkeyPatch)
     return export.text
 
 
+def without_times(told: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What a server tells, without when it heard of it."""
+    return [{key: value for key, value in each.items() if key != "created"} for each in told]
+
+
 def lines_changed(before: str, after: str) -> list[str]:
     lines = difflib.ndiff(before.splitlines(), after.splitlines())
     return [line[2:].strip() for line in lines if line.startswith("+ ")]
@@ -282,9 +294,9 @@ def test_nothing_of_the_file_is_changed_but_what_was_registered(exports):
 
 def test_the_export_starts_the_same_server_but_for_what_was_registered(exports, upstream):
     for path in PATHS[upstream.name]:
-        told = exports.before.told(path)
-        assert told["data"], path
-        assert exports.after.told(path) == told, path
+        told = without_times(exports.before.told(path)["data"])
+        assert told, path
+        assert without_times(exports.after.told(path)["data"]) == told, path
     before, after = (
         {each["provider_id"]: each for each in server.told("/v1/providers")["data"]}
         for server in (exports.before, exports.after)
@@ -307,6 +319,30 @@ def test_it_asks_the_backend_that_was_registered(exports, upstream, streamed):
             text = ask("1x1", streamed)
         assert not wrong(text, "1x1", CHUNKS)
         assert text.startswith(f"{name}/")
+
+
+def test_what_stackconf_serves_is_what_its_export_starts(exports, upstream, tmp_path):
+    (tmp_path / "stack.yaml").write_text(exports.file, encoding="utf-8")
+    hosted = Hosted(tmp_path, upstream.name, **exports.environ)
+    try:
+        for number, overlay in enumerate(exports.overlays):
+            with Client(hosted.url) as client:
+                client.configurations.register(overlay, name=f"c{number}")
+        assert hosted.apply()["state"] == "applied"
+        models, providers = (asked(f"{hosted.url}{path}")["data"] for path in ("/v1/models", "/v1/providers"))
+        with Client(hosted.url) as client:
+            texts = [client.export(applied=applied).text for applied in (False, True)]
+    finally:
+        hosted.end()
+    assert texts == [exports.registered] * 2
+    assert without_times(models) == without_times(exports.after.told("/v1/models")["data"])
+    served = {each["provider_id"]: each["config"] for each in providers}
+    for each in exports.after.told("/v1/providers")["data"]:
+        if each["provider_id"] not in OFF:
+            shown = served[each["provider_id"]]
+            assert {name: str(shown[name]) for name in each["config"]} == {
+                name: str(value) for name, value in each["config"].items()
+            }
 
 
 # Upstream's own files
