@@ -11,7 +11,10 @@ from ogx_kit import MACHINE, one
 from pydantic import ValidationError
 
 from stackconf import Registry, Stack
+from stackconf.stackfile.model import loads
+from stackconf_ogx.hosted import HostedTypes
 from stackconf_ogx.internals.base import quietly
+from stackconf_ogx.runtimes import UpstreamRuntime
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of upstream's classes
 
@@ -232,3 +235,14 @@ def test_this_version_knows_no_modules(llama, tmp_path):
     )
     (line,) = llama.lines(tmp_path, text)
     assert "providers.inference[0].module: unknown key" in line
+
+
+def test_more_than_one_process_is_warned_of_when_it_serves(ogx, caplog):
+    def hosted(workers: int) -> HostedTypes:
+        file = loads(f"version: 2\ndistro_name: x\nserver: {{workers: {workers}}}\n", "x.yaml", {})
+        return HostedTypes(ogx.internals, ogx.policies, file, UpstreamRuntime("ogx", None))
+
+    hosted(1).server()
+    assert caplog.messages == []
+    hosted(4).server()
+    assert caplog.messages == ["`server.workers` is 4, which counts for nothing here: one process serves"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from stackconf_ogx.policy import Wishes
     from stackconf_ogx.runtimes import UpstreamRuntime
     from stackconf_ogx.server import UpstreamServer
+
+_log = logging.getLogger("stackconf.ogx")
 
 _PORT = 8321
 _NOT_RUNNING = "no server that stackconf runs has it; `stackconf export` writes the file to start one with"
@@ -86,8 +89,16 @@ class HostedTypes:
         """The server for this file, to be started in this process."""
         from stackconf_ogx.server import UpstreamServer
 
+        workers = self._server_section.get("workers")
+        if isinstance(workers, int) and workers > 1:
+            _log.warning("`server.workers` is %d, which counts for nothing here: one process serves", workers)
         self._runtime.server = server = UpstreamServer(self, self._internals.server)
         return server
+
+    @property
+    def _server_section(self) -> Mapping[str, Any]:
+        section = self._file.data.get("server")
+        return section if isinstance(section, dict) else {}
 
     @property
     def logs_requests(self) -> bool:
@@ -97,8 +108,7 @@ class HostedTypes:
     @property
     def listens(self) -> Listens:
         """Where the file says that the server listens."""
-        section = self._file.data.get("server")
-        found: Mapping[str, Any] = section if isinstance(section, dict) else {}
+        found = self._server_section
         return Listens(
             host=found.get("host"),
             port=int(found.get("port") or _PORT),
