@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import signal
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from stackconf.runtimes import Listens
 from stackconf.server.access import Rules
 from stackconf.server.app import create_app, own_paths
 from stackconf.server.beside import Beside
+from stackconf.server.listener import Listener
 from stackconf.server.listening import ANYWHERE, Listening, bound, of_runtime
 from stackconf.server.tls import Tls
 from stackconf.server.tokens import Tokens, tokens_of
@@ -277,3 +280,54 @@ def test_a_token_lets_others_ask():
     assert asyncio.run(_asked(rules, "10.0.0.1")) == 401
     assert asyncio.run(_asked(rules, "127.0.0.1")) == 401
     assert not Tokens()
+
+
+# -- what comes before connections are taken -------------------------------------------------------
+
+
+class First:
+    """What comes first, and last; it writes down what happens."""
+
+    def __init__(self, seconds: float, error: Exception | None = None) -> None:
+        self.acts: list[str] = []
+        self._seconds, self._error = seconds, error
+        self.began = Event()
+
+    async def first(self) -> None:
+        self.began.set()
+        try:
+            await asyncio.sleep(self._seconds)
+        except asyncio.CancelledError:
+            self.acts.append("broken off")
+            raise
+        if self._error is not None:
+            raise self._error
+        self.acts.append("first")
+
+    async def last(self) -> None:
+        self.acts.append("last")
+
+
+def listener_of(what: First) -> Listener:
+    return Listener(Side(), ending=lambda: None, seconds=1.0, first=what.first, last=what.last)
+
+
+def test_an_end_in_the_middle_of_what_comes_first_breaks_it_off():
+    what = First(60.0)
+    server = listener_of(what)
+    with bound(Listening(port=0)) as taken:
+        thread = Thread(target=server.run, kwargs={"sockets": [taken]})
+        thread.start()
+        assert what.began.wait(30.0)
+        server.handle_exit(signal.SIGINT, None)
+        thread.join(30.0)
+        assert not thread.is_alive()
+    assert what.acts == ["broken off", "last"]
+    assert not server.started
+
+
+def test_what_comes_first_may_fail_and_what_comes_last_comes():
+    what = First(0.0, ValueError("no"))
+    with bound(Listening(port=0)) as taken, pytest.raises(ValueError, match="no"):
+        listener_of(what).run(sockets=[taken])
+    assert what.acts == ["last"]

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -116,6 +117,13 @@ class Ollama:
         request.wfile.write(b"0\r\n\r\n")
 
 
+@contextmanager
+def hanging() -> Iterator[str]:
+    """The address of somebody who takes every connection and never says a word."""
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
 def _json(request: BaseHTTPRequestHandler, answer: Any) -> None:
     data = json.dumps(answer).encode()
     request.send_response(200)
@@ -220,7 +228,7 @@ def environ(folder: Path) -> dict[str, str]:
 class Server:
     """A process that runs `stackconf serve --runtime llama-stack`."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, **more: str) -> None:
         self.folder = folder
         (folder / "tmp").mkdir(exist_ok=True)
         self.log = folder / "serve.log"
@@ -230,7 +238,7 @@ class Server:
             self.process = subprocess.Popen(
                 [*command, "--port", "0", *options],
                 cwd=folder,
-                env=environ(folder),
+                env={**environ(folder), **more},
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
@@ -311,10 +319,10 @@ class Server:
 
 
 @contextmanager
-def serving(folder: Path, data: dict[str, Any], *options: str) -> Iterator[Server]:
-    """A server on a stack in `folder`, which ends with the block."""
+def serving(folder: Path, data: dict[str, Any], *options: str, **more: str) -> Iterator[Server]:
+    """A server on a stack in `folder`, which ends with the block. `more` is for its environment."""
     (folder / "run.yaml").write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
-    server = Server(folder, *options)
+    server = Server(folder, *options, **more)
     try:
         yield server
     finally:

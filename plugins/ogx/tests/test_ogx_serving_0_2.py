@@ -32,6 +32,7 @@ from llama_serving_kit import (
     Ollama,
     Server,
     environ,
+    hanging,
     serving,
     stack,
 )
@@ -615,3 +616,26 @@ def test_a_provider_that_refuses_at_the_first_start_ends_it_in_one_line(tmp_path
         assert len(errors) == 1, server.text
         assert "inference/ollama" in errors[0]
         assert "is not available in Ollama" in errors[0]
+
+
+def test_who_never_answers_is_not_waited_for_for_ever(tmp_path, backends):
+    with (
+        hanging() as nobody,
+        serving(tmp_path, stack(tmp_path, nobody), STACKCONF_APPLY_TIMEOUT="4") as server,
+    ):
+        server.until(r"inference/ollama.*it was not ready within 3\.6 s")
+        assert server.register({OLLAMA: {"url": backends[0].url}}).status_code == 200
+        assert server.say() == "first one two three"
+        answer = server.register({OLLAMA: {"url": nobody}})
+        assert server.outcomes(answer)[OLLAMA][0] == "pending", answer.text
+        assert server.say() == "first one two three"
+        assert server.end(signal.SIGINT) == 0
+        assert "Traceback" not in server.text
+
+
+def test_an_interrupt_ends_a_start_that_hangs(tmp_path):
+    with hanging() as nobody, serving(tmp_path, stack(tmp_path, nobody)) as server:
+        server.until("checking connectivity to Ollama")
+        assert server.end(signal.SIGINT) == 0
+        assert "serving run.yaml" not in server.text
+        assert "Traceback" not in server.text

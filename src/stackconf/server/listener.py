@@ -7,8 +7,8 @@ before a running apply has.
 from __future__ import annotations
 
 import signal
-from asyncio import get_running_loop
-from collections.abc import Awaitable, Callable, Iterator
+from asyncio import get_running_loop, wait
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from threading import current_thread, main_thread
 from typing import TYPE_CHECKING
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from stackconf.server.tls import Tls
 
 _ENDING = (signal.SIGINT, signal.SIGTERM)
+_LOOK = 0.1
+"""Seconds in which it is noticed that it is to end before it has begun."""
+_LAST_WORDS = 5.0
+"""Seconds for what comes first to stop in the middle."""
 
 
 class Listener(uvicorn.Server):
@@ -41,7 +45,7 @@ class Listener(uvicorn.Server):
         ending: Callable[[], None],
         seconds: float,
         tls: Tls | None = None,
-        first: Callable[[], Awaitable[None]] | None = None,
+        first: Callable[[], Coroutine[None, None, None]] | None = None,
         last: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         super().__init__(
@@ -80,9 +84,20 @@ class Listener(uvicorn.Server):
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
         """Take connections, once what comes first is done. Raises what that raises."""
-        if self._first is not None:
-            await self._first()
-        await super().startup(sockets=sockets)
+        if self._first is None or await self._done(self._first()):
+            await super().startup(sockets=sockets)
+
+    async def _done(self, first: Coroutine[None, None, None]) -> bool:
+        """Whether what comes first was done before somebody wanted an end."""
+        task = get_running_loop().create_task(first)
+        while not task.done() and not self.should_exit:
+            await wait((task,), timeout=_LOOK)
+        if task.done():
+            task.result()
+            return True
+        task.cancel()
+        await wait((task,), timeout=_LAST_WORDS)
+        return False
 
     async def serve(self, sockets: list[socket] | None = None) -> None:
         """Serve, and end with what comes last, also where it did not come to serving."""

@@ -87,10 +87,12 @@ class Change:
 
     def _swap(self, config: BaseModel) -> str | None:
         """Why the provider could not be reached, where it could not. Raises what it raises."""
+        from stackconf_ogx.internals.running import in_time
+
         wanted = self._wanted(config)
         self._types.import_modules(self._provider.type_key)  # here, for it would hold up every request
         try:
-            return self._on_loop(self._swapped(config, wanted))
+            return self._on_loop(in_time(self._swapped(config, wanted)))
         except Exception as error:
             reason = unreachable(error)
             if reason is None:

@@ -6,6 +6,7 @@ import asyncio
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -68,6 +69,8 @@ class LlamaStack02Server(Running):
         self._tools, self.distribution = toolgroups, distribution
         self._register_resources = stack.register_resources
         self._answers = ListProvidersResponse, ProviderInfo
+        self._constructing: Future[Any] | None = None
+        self._given_up = False
 
     async def start(self) -> None:
         """Run the server's own `main` in a thread, up to the point where it would listen.
@@ -86,7 +89,13 @@ class LlamaStack02Server(Running):
                 except SystemExit as error:
                     raise RuntimeError("llama-stack refused the file; its log says why") from error
 
-        await asyncio.to_thread(main)
+        try:
+            await asyncio.to_thread(main)
+        except asyncio.CancelledError:  # the thread ends with what it waits for
+            self._given_up = True
+            if self._constructing is not None:
+                self._constructing.cancel()
+            raise
         await self._enter(listening["app"])
 
     async def stop(self) -> None:
@@ -107,8 +116,10 @@ class LlamaStack02Server(Running):
 
         async def construct_here(config: Any) -> Any:
             self._config = config
-            made = asyncio.run_coroutine_threadsafe(construct(config), loop)
-            self.impls = await asyncio.wrap_future(made)
+            if self._given_up:
+                raise asyncio.CancelledError
+            self._constructing = asyncio.run_coroutine_threadsafe(construct(config), loop)
+            self.impls = await asyncio.wrap_future(self._constructing)
             return self.impls
 
         with ExitStack() as seams:

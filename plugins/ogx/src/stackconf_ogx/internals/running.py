@@ -12,10 +12,11 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 
 from attrs import define, field, frozen
 
+from stackconf.apply import apply_seconds
 from stackconf_ogx.standin import StandIn
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ HEALTH_SECONDS = 5.0
 
 _log = logging.getLogger("stackconf.ogx")
 
+_SHARE = 0.9
+
+T = TypeVar("T")
 Impl: TypeAlias = Any
 """A provider as upstream made it."""
 
@@ -341,7 +345,7 @@ class Running(ABC):
         self._made[key] = made = _Made(arguments, spec)
         impl = None
         try:
-            impl = await real(provider, *arguments)
+            impl = await in_time(real(provider, *arguments))
         except Exception as error:  # noqa: BLE001 (a provider's own; the first apply tells it)
             self.failed[key] = error
         if api in self._behind_routers():
@@ -383,6 +387,18 @@ class Running(ABC):
         deps |= {each: self.impls[each] for each in spec.optional_api_dependencies if each in self.impls}
         some = next(iter(self._made.values()))
         return (deps, {}, *some.arguments[2:])
+
+
+async def in_time(work: Awaitable[T]) -> T:
+    """What has to be done in a little less than an apply gives a provider. Raises `TimeoutError`."""
+    seconds = _SHARE * apply_seconds()
+    try:
+        async with asyncio.timeout(seconds) as limit:
+            return await work
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise TimeoutError(f"it was not ready within {seconds:g} s") from error
 
 
 @contextmanager
