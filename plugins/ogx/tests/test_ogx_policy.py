@@ -117,12 +117,21 @@ def test_users_set_what_is_open_and_nothing_else(upstream, tmp_path):
         assert stack.resolution.providers["tool_runtime/one"].config.max_results == 7
 
 
-def test_what_is_behind_a_router_is_swapped_and_the_rest_needs_a_restart(upstream):
-    assert upstream.kinds["inference/remote::ollama"].update == "reload"
-    other = (
-        "telemetry/inline::meta-reference" if upstream.name == "llama-stack" else "messages/inline::builtin"
-    )
-    assert upstream.kinds[other].update == "restart"
+RESTARTING = {
+    "llama-stack": {"telemetry/inline::meta-reference"},
+    "ogx": {
+        f"file_processors/inline::{each}"
+        for each in ("auto", "docling", "markitdown", "pypdf", "unstructured")
+    },
+}
+"""What runs in worker processes, or is set once for the process."""
+
+
+def test_all_is_swapped_but_what_a_process_can_have_only_once(upstream):
+    locking = {f"vector_io/inline::{each}" for each in ("chromadb", "milvus", "qdrant")}
+    found = {key for key, kind in upstream.kinds.items() if kind.update != "reload"}
+    assert found == locking | RESTARTING[upstream.name]
+    assert {upstream.kinds[key].update for key in found} == {"restart"}
 
 
 # The operator
