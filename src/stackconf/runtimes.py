@@ -30,7 +30,8 @@ _SEVERAL = 2
 @frozen
 class Listens:
     """Where a runtime's server listens, as the stack file says: any address where `host` is `None`.
-    `certificate` and `key` are files (PEM); `clear` says that it may be asked without TLS.
+    `certificate` and `key` are files (PEM), and `authority` one of those whose clients are served, if
+    only these; `ciphers` in OpenSSL's form. `clear` says that it may be asked without TLS.
     """
 
     host: str | None = None
@@ -38,6 +39,8 @@ class Listens:
     certificate: str | None = None
     key: str | None = None
     clear: bool = True
+    authority: str | None = None
+    ciphers: str = ""
 
 
 class RuntimeServer(Protocol):

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import re
 import signal
+import ssl
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -200,6 +201,35 @@ def test_the_certificate_of_the_file_is_used_and_one_of_the_options_wins(pair):
     mine = Tls(pair.certificate, pair.key)
     elsewhere = Listens("0.0.0.0", 1, "/nowhere.pem", "/nowhere.key", clear=False)
     assert of_runtime(Listening(tls=mine), elsewhere).tls is mine
+
+
+def test_who_asks_must_show_a_certificate_where_the_file_says_so(pair):
+    listens = Listens(
+        "0.0.0.0", 1, str(pair.certificate), str(pair.key), authority=str(pair.certificate), ciphers="AESGCM"
+    )
+    found = of_runtime(Listening(), listens).tls
+    assert found is not None
+    config = Listener(print, ending=bool, seconds=1, tls=found).config
+    config.load()
+    assert config.ssl is not None
+    assert config.ssl.verify_mode is ssl.CERT_REQUIRED
+    assert config.ssl.cert_store_stats()["x509"] == 1
+    assert any("AES" in each["name"] for each in config.ssl.get_ciphers())
+    config = Listener(print, ending=bool, seconds=1, tls=pair).config
+    config.load()
+    assert config.ssl is not None
+    assert config.ssl.verify_mode is ssl.CERT_NONE
+
+
+@pytest.mark.parametrize(
+    ("authority", "ciphers", "said"),
+    [("/nowhere.pem", "", r"/nowhere\.pem"), (None, "no-such", "`no-such` are no ciphers")],
+)
+def test_what_of_tls_cannot_be_used_is_one_line(pair, authority, ciphers, said):
+    listens = Listens(None, 1, str(pair.certificate), str(pair.key), authority=authority, ciphers=ciphers)
+    with pytest.raises(InvalidConfig, match=said) as raised:
+        of_runtime(Listening(), listens)
+    assert "\n" not in str(raised.value)
 
 
 def test_a_certificate_that_is_not_there_is_one_line():

@@ -7,6 +7,7 @@ before a running apply has.
 from __future__ import annotations
 
 import signal
+import ssl
 from asyncio import get_running_loop, wait
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -59,6 +60,9 @@ class Listener(uvicorn.Server):
                 server_header=False,
                 ssl_certfile=None if tls is None else tls.certificate,
                 ssl_keyfile=None if tls is None else str(tls.key),
+                ssl_ca_certs=str(tls.authority) if tls is not None and tls.authority else None,
+                ssl_cert_reqs=ssl.CERT_REQUIRED if tls is not None and tls.authority else ssl.CERT_NONE,
+                ssl_ciphers=tls.ciphers or None if tls is not None else None,
                 lifespan="off",
                 timeout_graceful_shutdown=max(1, round(seconds)),
             )

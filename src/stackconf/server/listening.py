@@ -84,7 +84,8 @@ def of_runtime(listening: Listening, listens: Listens) -> Listening:
     """
     tls = listening.tls
     if tls is None and listens.certificate and listens.key:
-        tls = Tls(Path(listens.certificate), Path(listens.key))
+        authority = Path(listens.authority) if listens.authority else None
+        tls = Tls(Path(listens.certificate), Path(listens.key), authority, listens.ciphers)
     port = listens.port if listening.port is None else listening.port
     host = listening.host
     if host is None:

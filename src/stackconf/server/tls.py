@@ -12,14 +12,28 @@ from stackconf.errors import InvalidConfig
 
 @frozen
 class Tls:
-    """The files of a certificate (with those that sign it) and of its key."""
+    """The files of a certificate (with those that sign it) and of its key. With an `authority` who asks
+    must have a certificate that it signed. `ciphers` are in OpenSSL's form; its own, where empty.
+    """
 
     certificate: Path
     key: Path
+    authority: Path | None = None
+    ciphers: str = ""
 
     def check(self) -> None:
         """Raise `InvalidConfig` where they cannot be used."""
-        self.load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.load(context)
+        if self.authority is not None:
+            try:
+                context.load_verify_locations(self.authority)
+            except OSError as error:
+                raise InvalidConfig(f"{self.authority}: no certificates as PEM ({error.strerror})") from error
+        try:
+            context.set_ciphers(self.ciphers or "DEFAULT")
+        except ssl.SSLError as error:
+            raise InvalidConfig(f"`{self.ciphers}` are no ciphers that OpenSSL knows") from error
 
     def load(self, context: ssl.SSLContext) -> None:
         """Have a context use them. Raises `InvalidConfig`, and has not touched it then."""

@@ -109,11 +109,14 @@ class HostedTypes:
     def listens(self) -> Listens:
         """Where the file says that the server listens."""
         found = self._server_section
+        ciphers = (found.get("tls_config") or {}).get("ciphers")
         return Listens(
             host=found.get("host"),
             port=int(found.get("port") or _PORT),
             certificate=found.get("tls_certfile"),
             key=found.get("tls_keyfile"),
+            authority=found.get("tls_cafile"),
+            ciphers=":".join(ciphers or ()),
             clear=bool(found.get("insecure")) or not self._internals.wants_tls,
         )
 
