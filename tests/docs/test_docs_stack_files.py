@@ -18,6 +18,7 @@ NO_CODES = {
     "digest-key",
     "disabled-plugins",
     "lost-documents",
+    "missing-package",  # made by stackconf-ogx, and told on its page
     "stackconf-apply",
     "stackconf-events",
     "stackconf-hooks",
