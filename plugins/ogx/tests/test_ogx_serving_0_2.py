@@ -629,8 +629,28 @@ def test_who_never_answers_is_not_waited_for_for_ever(tmp_path, backends):
         answer = server.register({OLLAMA: {"url": nobody}})
         assert server.outcomes(answer)[OLLAMA][0] == "pending", answer.text
         assert server.say() == "first one two three"
+        server.register({OLLAMA: {"url": backends[0].url}})
+        it_comes_up_again_when_it_can(server, nobody)
         assert server.end(signal.SIGINT) == 0
         assert "Traceback" not in server.text
+
+
+def it_comes_up_again_when_it_can(server: Server, url: str) -> None:
+    """After a restart that failed, and a way back that failed as well."""
+    data = stack(server.folder, url)
+    data["providers"]["telemetry"][0]["config"]["sqlite_db_path"] = str(server.folder / "trace2.db")
+    server.rewrite(data)
+    registry = server.folder / "registry.db"
+    whole = registry.read_bytes()
+    registry.write_bytes(b"no database" * 1000)
+    assert server.apply().status_code == 500
+    server.until("is down, for it does not come up as it was: .*not a database")
+    assert providers(server)[OLLAMA]["health"]["message"].startswith("it is not running")
+    registry.write_bytes(whole)
+    server.until("llama-stack 0.2.12 is up again")
+    assert server.say() == "first one two three"
+    assert server.apply().status_code == 200
+    assert providers(server)["telemetry/meta-reference"]["config"]["sqlite_db_path"].endswith("trace2.db")
 
 
 def test_an_interrupt_ends_a_start_that_hangs(tmp_path):

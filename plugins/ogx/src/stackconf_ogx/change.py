@@ -52,9 +52,7 @@ class Change:
                 return Applied(pending=f"{problem}; it is in place")
             return Applied("runs with it", undo=_nothing, check=self._check)
         began = perf_counter()
-        anew = self._types.restarts(self._provider.type_key) or not self._running.has_place(
-            self._provider.api
-        )
+        anew = self._types.restarts(self._provider.type_key) or not self._server.has_place(self._provider.api)
         problem = self._set_up_anew(config) if anew else self._swap(config)
         if problem is not None:
             return Applied(pending=problem)

@@ -59,6 +59,8 @@ class UpstreamServer:
         self._running: Running | None = None
         self._wanted: Wanted | None = None
         self._in_force: dict[str, InForce] = {}
+        self._had: dict[str, BaseModel] = {}
+        """What each provider ran with, for a server that is down."""
         self._started: Future[asyncio.AbstractEventLoop] = Future()
         self._behind: set[asyncio.Task[None]] = set()
         """What is done behind the requests."""
@@ -92,6 +94,7 @@ class UpstreamServer:
         for each in self._behind:
             each.cancel()
         await asyncio.gather(*self._behind, return_exceptions=True)
+        self._had = self.configs
         running, self._running, self._in_force = self._running, None, {}
         if running is not None:
             await running.stop()
@@ -109,8 +112,14 @@ class UpstreamServer:
 
     @property
     def configs(self) -> dict[str, BaseModel]:
-        """What each provider runs with, by `api/provider_id`."""
+        """What each provider runs with, by `api/provider_id`, or ran with where the server is down."""
+        if self._running is None:
+            return dict(self._had)
         return {key: each.config for key, each in self._in_force.items()}
+
+    def has_place(self, api: str) -> bool:
+        """Whether a provider of this api can join the running server."""
+        return self._running is not None and self._running.has_place(api)
 
     def in_force(self, key: str) -> InForce | None:
         """A provider of the running server."""
@@ -161,10 +170,10 @@ class UpstreamServer:
             except Exception as error:
                 problem = unreachable(error)
                 if problem is None:
-                    await self._replaced(types, before)
+                    await self._as_before(types, before)
                     raise
             if problem is not None:
-                await self._replaced(types, before)
+                await self._as_before(types, before)
         return problem
 
     async def _came_up(self, types: HostedTypes, configs: Mapping[str, BaseModel], key: str) -> str | None:
@@ -174,12 +183,39 @@ class UpstreamServer:
         found = self.in_force(key)
         return None if found is None else unhealthy(await running.health(found.impl))
 
+    async def _as_before(self, types: HostedTypes, configs: Mapping[str, BaseModel]) -> None:
+        """Have the server as it was. Where even that does not come up, it is tried until it does."""
+        try:
+            await self._replaced(types, configs)
+        except Exception as error:  # noqa: BLE001 (upstream's; the caller raises what was before it)
+            _log.error("%s is down, for it does not come up as it was: %s", types.label, described(error))
+            self._later(self._bring_up(types, configs))
+
+    async def _bring_up(self, types: HostedTypes, configs: Mapping[str, BaseModel]) -> None:
+        for pause in pauses():
+            await asyncio.sleep(pause)
+            async with self._gate.closed():
+                if self._running is not None:
+                    return
+                try:
+                    await self._made_anew(types, configs, configs)
+                except Exception as error:  # noqa: BLE001 (upstream's; the next try comes)
+                    _log.info("%s does not come up yet: %s", types.label, described(error))
+                else:
+                    _log.info("%s is up again", types.label)
+                    return
+
     async def _replaced(self, types: HostedTypes, configs: Mapping[str, BaseModel]) -> Running:
         """The server made anew in the place of the one that was. What could be reached a moment ago and
         cannot be now is tried again.
         """
         before = self.configs
         await self.stop()
+        return await self._made_anew(types, configs, before)
+
+    async def _made_anew(
+        self, types: HostedTypes, configs: Mapping[str, BaseModel], before: Mapping[str, BaseModel]
+    ) -> Running:
         running = await self._set_up(types, configs)
         for key, error in running.failed.items():
             provider = types.provider(key)
