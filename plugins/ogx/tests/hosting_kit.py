@@ -18,7 +18,7 @@ from threading import Event, Lock, Thread
 from time import monotonic, sleep
 from typing import Any, Self
 
-from standin_ollama import wrong
+from standin_ollama import pieces, vector, wrong
 
 PROGRAM = "import sys; sys.argv[0] = 'stackconf'; from stackconf.cli.main import run; run()"
 PATIENCE = 90.0
@@ -83,11 +83,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def backend(name: str, *, delay: float = 0.0, chunks: int = CHUNKS) -> Iterator[str]:
+def backend(name: str, *, delay: float = 0.0, chunks: int = CHUNKS, models: str = MODEL) -> Iterator[str]:
     """A stand-in for Ollama in a process of its own; its address."""
     port = free_port()
     file = Path(__file__).with_name("standin_ollama.py")
-    options = ["--delay", str(delay), "--chunks", str(chunks)]
+    options = ["--delay", str(delay), "--chunks", str(chunks), "--models", models]
     process = subprocess.Popen([sys.executable, str(file), str(port), name, *options])
     url = f"http://127.0.0.1:{port}"
     try:
@@ -106,13 +106,13 @@ def backend(name: str, *, delay: float = 0.0, chunks: int = CHUNKS) -> Iterator[
         process.wait()
 
 
-def asked(url: str, body: Any = None, method: str = "") -> Any:
+def asked(url: str, body: Any = None, method: str = "", patience: float = PATIENCE) -> Any:
     """The JSON that answers a request; a body is sent as JSON."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, method=method or ("GET" if data is None else "POST"))
     if data is not None:
         request.add_header("Content-Type", "application/json")
-    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+    with urllib.request.urlopen(request, timeout=patience) as answer:
         return json.loads(answer.read())
 
 
@@ -241,34 +241,78 @@ class Load:
                 self.faults.append(fault)
 
 
+@contextmanager
+def _client(runtime: str, url: str) -> Iterator[Any]:
+    """Upstream's own client, which does not try again."""
+    client: Any
+    if runtime == "ogx":
+        from ogx_client import OgxClient
+
+        client = OgxClient(base_url=url, retries=0)
+        close = client.api_client.rest_client.close  # its own `close` leaves the connections open
+    else:
+        from llama_stack_client import LlamaStackClient
+
+        client = LlamaStackClient(base_url=url, max_retries=0, timeout=PATIENCE)
+        close = client.close
+    try:
+        yield client
+    finally:
+        close()
+
+
 def client_of(runtime: str, url: str) -> Connect:
-    """What asks through upstream's own client, which does not try again."""
+    """What asks through upstream's own client."""
 
     @contextmanager
     def connect() -> Iterator[Ask]:
-        client: Any
-        if runtime == "ogx":
-            from ogx_client import OgxClient
+        with _client(runtime, url) as client:
 
-            client = OgxClient(base_url=url, retries=0)
-            close = client.api_client.rest_client.close  # its own `close` leaves the connections open
-        else:
-            from llama_stack_client import LlamaStackClient
+            def ask(question: str, streamed: bool) -> str:  # noqa: FBT001 (one of two kinds)
+                messages = [{"role": "user", "content": f"question #{question}"}]
+                answer = client.chat.completions.create(
+                    model=MODELS[runtime], messages=messages, stream=streamed
+                )
+                if not streamed:
+                    return str(answer.choices[0].message.content)
+                with answer as stream:
+                    return "".join(each.choices[0].delta.content or "" for each in stream if each.choices)
 
-            client = LlamaStackClient(base_url=url, max_retries=0, timeout=PATIENCE)
-            close = client.close
-
-        def ask(question: str, streamed: bool) -> str:  # noqa: FBT001 (one of two kinds)
-            messages = [{"role": "user", "content": f"question #{question}"}]
-            answer = client.chat.completions.create(model=MODELS[runtime], messages=messages, stream=streamed)
-            if not streamed:
-                return str(answer.choices[0].message.content)
-            with answer as stream:
-                return "".join(each.choices[0].delta.content or "" for each in stream if each.choices)
-
-        try:
             yield ask
-        finally:
-            close()
 
     return connect
+
+
+EMBEDDING_MODELS = {"llama-stack": "all-minilm:latest", "ogx": "ollama/all-minilm:l6-v2"}
+
+
+def embedding_client_of(runtime: str, url: str, backends: Sequence[str]) -> Connect:
+    """What asks for embeddings instead; the answer is the text of the backend whose numbers they are."""
+    model = EMBEDDING_MODELS[runtime]
+
+    @contextmanager
+    def connect() -> Iterator[Ask]:
+        with _client(runtime, url) as client:
+
+            def ask(question: str, streamed: bool) -> str:  # noqa: FBT001 (two texts or one)
+                texts = [question, f"{question}, again"][: 1 + streamed]
+                answer = _embedded(runtime, client, model, texts)
+                for name in backends:
+                    if answer == [vector(name, text) for text in texts]:
+                        return "".join(pieces(name, question, CHUNKS))
+                return f"of no backend: {answer}"
+
+            yield ask
+
+    return connect
+
+
+def _embedded(runtime: str, client: Any, model: str, texts: Sequence[str]) -> list[list[float]]:
+    if runtime == "llama-stack":
+        answer = client.embeddings.create(model=model, input=list(texts))
+        return [each.embedding for each in answer.data]
+    from ogx_client.models import open_ai_embeddings_request_with_extra_body as bodies
+
+    body = {"model": model, "input": list(texts)}
+    answer = client.embeddings.create(bodies.OpenAIEmbeddingsRequestWithExtraBody.from_dict(body))
+    return [each.embedding for each in answer.data]

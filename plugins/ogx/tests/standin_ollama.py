@@ -4,6 +4,10 @@ Every answer names the backend and repeats what it was asked, and a stream's chu
 with a checksum, so that a client can tell a lost, cut, mixed or corrupted answer from a right one.
 
     python standin_ollama.py PORT NAME [--chunks N] [--delay SECONDS] [--models a,b]
+
+It misbehaves when it is told to, until it is told otherwise:
+
+    curl -d '{"fault": "breaks"}' http://127.0.0.1:PORT/fault
 """
 
 from __future__ import annotations
@@ -25,6 +29,10 @@ if TYPE_CHECKING:
 
 ENDS_WITH = "sum"
 DIMENSIONS = 8
+FAULTS = ("", "breaks", "ends early", "mixes", "refuses", "hangs")
+"""How it can misbehave: a stream breaks off or ends in the middle, goes on in another backend's name, the
+request is refused, or never answered.
+"""
 
 
 def pieces(name: str, asked: str, chunks: int) -> list[str]:
@@ -50,12 +58,22 @@ def wrong(text: str, asked: str, chunks: int) -> str:
     return f"not to {asked}: {text!r}" if f"/{asked}/" not in text else f"cut or mixed: {text!r}"
 
 
+def vector(name: str, text: object) -> list[float]:
+    """What a backend makes of a text: other numbers for each backend and each text.
+
+    >>> vector("A", "7") == vector("B", "7"), len(vector("A", "7"))
+    (False, 8)
+    """
+    return [byte / 255 for byte in sha256(f"{name}/{text}".encode()).digest()[:DIMENSIONS]]
+
+
 class Backend:
     """One stand-in."""
 
     def __init__(self, name: str, chunks: int, delay: float, models: list[str]) -> None:
         self._name, self._chunks, self._delay, self._models = name, chunks, delay, models
         self._counts = {"begun": 0, "ended": 0, "cut": 0}
+        self._fault = ""
 
     def app(self) -> Starlette:
         """Its routes."""
@@ -72,11 +90,32 @@ class Backend:
                 Route("/v1/chat/completions", self._completions, methods=post),
                 Route("/v1/embeddings", self._embeddings, methods=post),
                 Route("/counts", self._counted, methods=get),
+                Route("/fault", self._told, methods=post),
             ]
         )
 
     async def _counted(self, _: Request) -> Response:
         return JSONResponse(self._counts)
+
+    async def _told(self, request: Request) -> Response:
+        fault = (await request.json())["fault"]
+        if fault not in FAULTS:
+            return JSONResponse({"error": f"it knows {', '.join(FAULTS)}"}, 400)
+        self._fault = fault
+        return JSONResponse({"fault": fault})
+
+    async def _refusal(self) -> Response | None:
+        if self._fault == "hangs":
+            await asyncio.Event().wait()
+        return JSONResponse({"error": "no"}, 503) if self._fault == "refuses" else None
+
+    def _said(self, asked: str) -> list[str]:
+        said = pieces(self._name, asked, self._chunks)
+        if self._fault == "ends early":
+            return said[: len(said) // 2]
+        if self._fault == "mixes":
+            return said[:1] + pieces(f"not{self._name}", asked, self._chunks)[1:]
+        return said
 
     async def _version(self, _: Request) -> Response:
         return JSONResponse({"version": "0.9.9"})
@@ -97,13 +136,13 @@ class Backend:
     async def _embed(self, request: Request) -> Response:
         given = (await request.json())["input"]
         texts = given if isinstance(given, list) else [given]
-        return JSONResponse({"model": "x", "embeddings": [_vector(each) for each in texts]})
+        return JSONResponse({"model": "x", "embeddings": [vector(self._name, each) for each in texts]})
 
     async def _embeddings(self, request: Request) -> Response:
         body = await request.json()
         texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
         data = [
-            {"object": "embedding", "index": place, "embedding": _vector(each)}
+            {"object": "embedding", "index": place, "embedding": vector(self._name, each)}
             for place, each in enumerate(texts)
         ]
         usage = {"prompt_tokens": 1, "total_tokens": 1}
@@ -113,7 +152,9 @@ class Backend:
         """Ollama's own protocol: lines of JSON."""
         body = await request.json()
         asked = body.get("prompt") or body["messages"][-1]["content"]
-        said = pieces(self._name, _number(asked), self._chunks)
+        said = self._said(_number(asked))
+        if refusal := await self._refusal():
+            return refusal
 
         def line(text: str, *, done: bool) -> dict[str, Any]:
             told = {"model": body["model"], "created_at": "2026-01-01T00:00:00Z", "done": done}
@@ -137,7 +178,9 @@ class Backend:
     async def _completions(self, request: Request) -> Response:
         """OpenAI's protocol: events."""
         body = await request.json()
-        said = pieces(self._name, _number(body["messages"][-1]["content"]), self._chunks)
+        said = self._said(_number(body["messages"][-1]["content"]))
+        if refusal := await self._refusal():
+            return refusal
         about = {"id": "chatcmpl-1", "created": 1, "model": body["model"]}
         usage = {"prompt_tokens": 1, "completion_tokens": len(said), "total_tokens": 1 + len(said)}
         if not body.get("stream"):
@@ -162,7 +205,9 @@ class Backend:
         self._counts["begun"] += 1
         whole = False
         try:
-            for each in parts:
+            for number, each in enumerate(parts):
+                if self._fault == "breaks" and number:
+                    raise ConnectionAbortedError(self._fault)
                 yield each
                 await asyncio.sleep(self._delay)
             whole = True
@@ -174,10 +219,6 @@ def _number(asked: object) -> str:
     """The last word of what was asked, which tells one request from another."""
     text = asked if isinstance(asked, str) else json.dumps(asked)
     return text.replace("<|eot_id|>", " ").split("#")[-1].split()[0].strip('"}]')
-
-
-def _vector(text: object) -> list[float]:
-    return [float(byte) / 255 for byte in sha256(str(text).encode()).digest()[:DIMENSIONS]]
 
 
 def main() -> None:
