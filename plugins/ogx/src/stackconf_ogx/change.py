@@ -50,6 +50,7 @@ class Change:
             problem = self._check()
             if problem is not None:
                 return Applied(pending=f"{problem}; it is in place")
+            self._on_loop(self._running.catch_up(self._key))
             return Applied("runs with it", undo=_nothing, check=self._check)
         began = perf_counter()
         anew = self._types.restarts(self._provider.type_key) or not self._server.has_place(self._provider.api)
@@ -127,14 +128,14 @@ class Change:
         """Exchange what is in force; with nothing changed where that does not work out."""
         server, running, key = self._server, self._running, self._key
         before = server.in_force(key)
-        server.put(key, fresh)
         try:
             if fresh is None:
-                await running.forget(key)
-            elif before is None:
+                await running.forget(key)  # first, so that what goes to another provider is always somewhere
+            server.put(key, fresh)
+            if fresh is not None and before is None:
                 await running.join(key, wanted)
-            else:
-                await running.refresh(key)
+            elif fresh is not None:
+                await running.refresh(key, wanted)
         except BaseException:
             server.put(key, before)
             raise

@@ -11,13 +11,20 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import yaml
 
+from stackconf.redact import described
 from stackconf_ogx.internals.base import own_log
 from stackconf_ogx.internals.running import Running, replaced
+from stackconf_ogx.late import renewing
 
 if TYPE_CHECKING:
     from stackconf_ogx.internals.running import Impl, Tell, Wanted
 
 _FILE = "OGX_CONFIG"
+_MODELS, _TOOLS = "inference", "tool_runtime"
+_ANY = "all"
+"""The provider of a model that the file registers with whichever comes first."""
+LIST_SECONDS = 30.0
+"""For one provider's list of its models."""
 _STORES = {"inference": "model_store", "vector_io": "vector_store_store", "tool_runtime": "tool_store"}
 """What `CommonRoutingTableImpl.initialize` sets on each provider, by api."""
 
@@ -49,11 +56,12 @@ class Ogx15Server(Running):
         from ogx.core.datatypes import RegistryEntrySource, StackConfig
         from ogx.core.routing_tables import common, toolgroups
         from ogx.core.server import server
-        from ogx_api import ListProvidersResponse, ProviderInfo
+        from ogx_api import Api, ListProvidersResponse, ProviderInfo
 
         self.resolver, self.routing, self.file_class = resolver, common, StackConfig
         self.distribution, self._server, self._stack = distribution, server, stack
         self._configure, self._tools = configure, toolgroups
+        self._tool_groups = Api.tool_groups
         self._listed = RegistryEntrySource.listed_from_provider
         self._answers = ListProvidersResponse, ProviderInfo
         self._register_resources = stack.register_resources
@@ -172,38 +180,74 @@ class Ogx15Server(Running):
     async def join(self, key: str, wanted: Wanted) -> None:
         """And what the provider has without being told: its tool group, or its models."""
         await super().join(key, wanted)
-        if key.partition("/")[0] == "tool_runtime":
-            await self._stack.auto_register_tool_groups(self.file_class(**wanted.data), self.impls)
-        await self.refresh(key)
+        config = self.file_class(**wanted.data)
+        if key.startswith(f"{_MODELS}/"):
+            await self._register_for_any(config)
+        await self._refresh(key, config)
 
-    async def refresh(self, key: str) -> None:
-        """And which models it lists now, as `ModelsRoutingTable.refresh` for all of them."""
-        await super().refresh(key)
+    async def refresh(self, key: str, wanted: Wanted) -> None:
+        """And which models it lists now, or whether its tool group is to be its own."""
+        await super().refresh(key, wanted)
+        await self._refresh(key, self.file_class(**wanted.data))
+
+    async def catch_up(self, key: str) -> None:
+        """Upstream asks a provider for its models when it starts, and one that does not answer then never
+        again, unless its configuration says so.
+        """
         api, _, provider_id = key.partition("/")
-        if api != "inference":
+        if api != _MODELS:
             return
-        table = self._tables[api]
+        for each in await self._tables[api].dist_registry.get_all():
+            if each.type == "model" and each.provider_id == provider_id and self._brought(each):
+                return
+        await self._list_models(provider_id)
+
+    async def _refresh(self, key: str, config: Any) -> None:
+        api, _, provider_id = key.partition("/")
+        if api == _TOOLS:
+            await self._register_tool_groups(config)
+        if api == _MODELS:
+            await self._list_models(provider_id)
+
+    async def _list_models(self, provider_id: str) -> None:
+        """As `ModelsRoutingTable.refresh` for all of them."""
+        table = self._tables[_MODELS]
         try:
-            models = await table.impls_by_provider_id[provider_id].list_models()
-        except Exception as error:  # noqa: BLE001 (a provider's own; the server asks again now and then)
-            _log.warning("%s does not list its models: %s", key, error)
+            asked = table.impls_by_provider_id[provider_id].list_models()
+            models = await asyncio.wait_for(asked, LIST_SECONDS)
+        except Exception as error:  # noqa: BLE001 (a provider's own)
+            _log.warning("%s/%s does not list its models: %s", _MODELS, provider_id, described(error))
+            table.listed_providers.discard(provider_id)  # then upstream asks it the next time
             return
         table.listed_providers.add(provider_id)
         if models is not None:
-            await table.update_registered_models(provider_id, models)
+            async with renewing(table) as through:
+                await through.update_registered_models(provider_id, models)
+
+    async def _register_for_any(self, config: Any) -> None:
+        """The models of the file that are for whichever provider comes first, where there was none yet."""
+        registry = self._tables[_MODELS].dist_registry
+        for each in config.registered_resources.models:
+            if each.provider_id == _ANY and await registry.get("model", each.model_id) is None:
+                await self._register_resources(self._only(config, None), self.impls)
+                return
+
+    async def _register_tool_groups(self, config: Any) -> None:
+        """Which provider has a group that several have is decided anew, as when the server starts."""
+        async with renewing(self._tables[_TOOLS]) as through:
+            await self._stack.auto_register_tool_groups(config, {self._tool_groups: through})
 
     async def forget(self, key: str) -> None:
         """And that its models were listed; its tool group goes to another provider that has it too."""
-        await super().forget(key)
         api, _, provider_id = key.partition("/")
-        if api == "inference":
-            self._tables[api].listed_providers.discard(provider_id)
-        if api == "tool_runtime":
-            there = self._tables[api].impls_by_provider_id
+        if api == _TOOLS:
+            there = self._tables[api].impls_by_provider_id.keys() - {provider_id}
             left = [each for each in self._config.providers[api] if each.provider_id in there]
             providers = {**self._config.providers, api: left}
-            config = self._config.model_copy(update={"providers": providers})
-            await self._stack.auto_register_tool_groups(config, self.impls)
+            await self._register_tool_groups(self._config.model_copy(update={"providers": providers}))
+        await super().forget(key)
+        if api == _MODELS:
+            self._tables[api].listed_providers.discard(provider_id)
 
     def _brought(self, registered: Any) -> bool:
         by_itself: bool = (

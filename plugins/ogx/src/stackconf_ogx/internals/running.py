@@ -197,7 +197,10 @@ class Running(ABC):
         """
         await self._register_resources(self._only(self.file_class(**wanted.data), key), self.impls)
 
-    async def refresh(self, key: str) -> None:
+    async def catch_up(self, key: str) -> None:  # noqa: B027 (not every version has something to catch up)
+        """Have upstream know what a provider could not tell when it was made, now that it is well."""
+
+    async def refresh(self, key: str, wanted: Wanted) -> None:  # noqa: ARG002
         """Have upstream look again at what a provider offers that was swapped: the table of tool groups
         keeps which tools each has.
         """
