@@ -180,10 +180,7 @@ class Ogx15Server(Running):
     async def join(self, key: str, wanted: Wanted) -> None:
         """And what the provider has without being told: its tool group, or its models."""
         await super().join(key, wanted)
-        config = self.file_class(**wanted.data)
-        if key.startswith(f"{_MODELS}/"):
-            await self._register_for_any(config)
-        await self._refresh(key, config)
+        await self._refresh(key, self.file_class(**wanted.data))
 
     async def refresh(self, key: str, wanted: Wanted) -> None:
         """And which models it lists now, or whether its tool group is to be its own."""
@@ -195,12 +192,10 @@ class Ogx15Server(Running):
         again, unless its configuration says so.
         """
         api, _, provider_id = key.partition("/")
-        if api != _MODELS:
-            return
-        for each in await self._tables[api].dist_registry.get_all():
-            if each.type == "model" and each.provider_id == provider_id and self._brought(each):
-                return
-        await self._list_models(provider_id)
+        if api == _MODELS:
+            models = await self._tables[api].get_all_with_type(self.kinds[api])
+            if not any(each.provider_id == provider_id and self._brought(each) for each in models):
+                await self._refresh(key, self._config)
 
     async def _refresh(self, key: str, config: Any) -> None:
         api, _, provider_id = key.partition("/")
@@ -208,6 +203,7 @@ class Ogx15Server(Running):
             await self._register_tool_groups(config)
         if api == _MODELS:
             await self._list_models(provider_id)
+            await self._register_for_any(config)
 
     async def _list_models(self, provider_id: str) -> None:
         """As `ModelsRoutingTable.refresh` for all of them."""
@@ -232,6 +228,17 @@ class Ogx15Server(Running):
                 await self._register_resources(self._only(config, None), self.impls)
                 return
 
+    async def _hand_on(self, key: str, provider_id: str) -> None:
+        """The models that are for any provider, from one that leaves; upstream would not, at no start."""
+        registry = self._tables[_MODELS].dist_registry
+        for each in self._config.registered_resources.models:
+            if each.provider_id == _ANY:
+                found = await registry.get("model", each.model_id)
+                if found is not None and found.provider_id == provider_id:
+                    await registry.delete("model", each.model_id)
+        self.put(key, None)
+        await self._register_for_any(self._config)
+
     async def _register_tool_groups(self, config: Any) -> None:
         """Which provider has a group that several have is decided anew, as when the server starts."""
         async with renewing(self._tables[_TOOLS]) as through:
@@ -248,6 +255,7 @@ class Ogx15Server(Running):
         await super().forget(key)
         if api == _MODELS:
             self._tables[api].listed_providers.discard(provider_id)
+            await self._hand_on(key, provider_id)
 
     def _brought(self, registered: Any) -> bool:
         by_itself: bool = (
