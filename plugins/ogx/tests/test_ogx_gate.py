@@ -259,7 +259,7 @@ def test_a_hundred_swaps_under_steady_load_close_nothing_that_is_used():
 
         async def client() -> None:
             while not over:
-                await gate({}, None, None)
+                await gate({"type": "http"}, None, None)
 
         async def retire(old: Provider) -> None:
             assert await gate.drained(LONG)
@@ -281,3 +281,70 @@ def test_a_hundred_swaps_under_steady_load_close_nothing_that_is_used():
     answered, wrong = asyncio.run(with_load())
     assert answered > 100
     assert wrong == 0
+
+
+class Socket:
+    """A client with a websocket, and the application that answers its messages one by one."""
+
+    def __init__(self, gate: Gate) -> None:
+        self.gate = gate
+        gate.lead_to(self)
+        self.said: asyncio.Queue[Any] = asyncio.Queue()
+        self.sent: list[Any] = []
+        self.go = asyncio.Event()
+        self.go.set()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        while (message := await receive())["type"] != "websocket.disconnect":
+            await self.go.wait()
+            await send(message)
+
+    async def send(self, message: Any) -> None:
+        self.sent.append(message)
+
+    def connect(self) -> asyncio.Task[None]:
+        return asyncio.create_task(self.gate({"type": "websocket"}, self.said.get, self.send))
+
+
+def test_who_is_only_connected_keeps_nobody_waiting():
+    async def connected() -> None:
+        socket = Socket(Gate())
+        visit = socket.connect()
+        await settled()
+        assert await socket.gate.drained(SHORT)
+        socket.go.clear()
+        socket.said.put_nowait({"type": "websocket.receive"})
+        await settled()
+        assert socket.gate.busy == 1
+        assert not await socket.gate.drained(SHORT)
+        socket.go.set()
+        assert await socket.gate.drained(LONG)
+        assert socket.sent == [{"type": "websocket.receive"}]
+        socket.said.put_nowait({"type": "websocket.disconnect", "code": 1000})
+        await asyncio.wait_for(visit, LONG)
+        assert (socket.gate.busy, len(socket.sent)) == (0, 1)
+
+    asyncio.run(connected())
+
+
+def test_a_websocket_of_an_application_that_was_exchanged_is_told_to_connect_again():
+    async def exchanged() -> None:
+        socket = Socket(Gate())
+        visits = [socket.connect() for _ in range(2)]
+        await settled()
+        socket.go.clear()
+        socket.said.put_nowait({"type": "websocket.receive"})
+        await settled()
+        async with socket.gate.closed():
+            socket.gate.lead_to(Inside())
+            await settled()
+            assert not any(each.done() for each in visits)
+        await settled()
+        assert [each.done() for each in visits].count(True) == 1
+        assert socket.sent == [{"type": "websocket.close", "code": 1012}]
+        socket.go.set()
+        await asyncio.wait_for(asyncio.gather(*visits), LONG)
+        assert socket.sent[1:] == [{"type": "websocket.receive"}, {"type": "websocket.close", "code": 1012}]
+        assert socket.gate.busy == 0
+
+    asyncio.run(exchanged())

@@ -386,6 +386,28 @@ def test_what_a_swapped_provider_kept_is_there(server, backends):
         http.post("/v1/responses", json=body).raise_for_status()
 
 
+def test_a_websocket_is_answered_by_the_provider_of_the_moment(server, backends):
+    from websockets.sync.client import connect
+
+    def turn(socket: Any) -> str:
+        socket.send(json.dumps({"type": "response.create", "model": LISTED, "input": "hi"}))
+        while True:
+            event = json.loads(socket.recv(PATIENCE))
+            if event["type"] in {"response.completed", "error"}:
+                text: str = event["response"]["output"][0]["content"][0]["text"]
+                return text
+
+    data = stack(server.folder, backends[0].url)
+    data["providers"]["responses"][0]["config"]["compaction_config"] = {"summary_prefix": "so far"}
+    with connect(f"{server.url.replace('http', 'ws')}/v1/responses") as socket:
+        assert turn(socket) == "first one two three"
+        server.rewrite(data)
+        assert server.applied()["responses/builtin"][0] == "applied"
+        assert turn(socket) == "first one two three"
+        assert server.move(backends[1].url)[OLLAMA][0] == "applied"
+        assert turn(socket) == "second one two three"
+
+
 def test_a_provider_that_refuses_leaves_the_old_one_in_place(server, backends):
     data = stack(server.folder, backends[0].url)
     data["providers"]["files"][0]["config"]["storage_dir"] = str(server.file / "below")

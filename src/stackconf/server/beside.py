@@ -28,10 +28,12 @@ class Beside:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand one request on."""
         path: str = scope.get("path", "")
-        if path == PREFIX or path.startswith(f"{PREFIX}/"):
+        if scope["type"] != "http":  # none of ours is a websocket
+            await self._theirs(scope, receive, send)
+        elif path == PREFIX or path.startswith(f"{PREFIX}/"):
             inner = path.removeprefix(PREFIX) or "/"
             await self._ours({**scope, "path": inner, "raw_path": inner.encode()}, receive, send)
-        elif scope["type"] == "http" and self.is_ours(path):
+        elif self.is_ours(path):
             await self._ours(scope, receive, send)
         else:
             await self._theirs(scope, receive, send)

@@ -36,7 +36,7 @@ _LAST_WORDS = 5.0
 class Listener(uvicorn.Server):
     """Serves an application until a signal. `ending` is called with the first; a second one stops
     waiting for answers that are on their way. `first` is awaited before it takes connections, `last`
-    when it has none any more.
+    when it has none any more. With `websockets` the application gets those too.
     """
 
     def __init__(
@@ -48,13 +48,14 @@ class Listener(uvicorn.Server):
         tls: Tls | None = None,
         first: Callable[[], Coroutine[None, None, None]] | None = None,
         last: Callable[[], Awaitable[None]] | None = None,
+        websockets: bool = False,
     ) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
                 log_config=None,
                 http=Connection,
-                ws="none",
+                ws="auto" if websockets else "none",
                 proxy_headers=False,  # whoever asks could say any address
                 access_log=False,
                 server_header=False,

@@ -85,7 +85,13 @@ def _serve(
         turns.url = evolve(listening, port=listener.getsockname()[1]).url
         seconds = listening.grace + _LAST_ANSWERS
         server = Listener(
-            app, ending=ending, seconds=seconds, tls=listening.tls, first=turns.first, last=turns.last
+            app,
+            ending=ending,
+            seconds=seconds,
+            tls=listening.tls,
+            first=turns.first,
+            last=turns.last,
+            websockets=runtime is not None,
         )
 
         def reload() -> None:

@@ -9,7 +9,11 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+
+_SERVICE_RESTART = 1012
+"""Why a websocket is closed (RFC 6455 and its registry)."""
 
 
 class Gate:
@@ -25,27 +29,55 @@ class Gate:
         self._opened: asyncio.Event | None = None
         self._epoch = 0
         self._inside: Counter[int] = Counter()
+        self._moved = asyncio.Event()
         self._left = asyncio.Event()
         self._closing = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request; while the gate is closed it waits."""
-        while self._opened is not None:
-            await self._opened.wait()
-        app, epoch, inside = self._app, self._epoch, self._inside
+        await self._open()
+        app, visit = self._app, _Visit(self._left)
         assert app is not None  # noqa: S101 (the server accepts no connection before there is one)
-        inside[epoch] += 1
+        visit.begin(self._inside, self._epoch)
         try:
+            if scope["type"] == "websocket":
+                receive = self._turns(app, visit, receive, send)
             await app(scope, receive, send)
         finally:
-            inside[epoch] -= 1
-            if not inside[epoch]:
-                del inside[epoch]
-                self._left.set()
+            visit.end()
+
+    def _turns(self, app: ASGIApp, visit: _Visit, receive: Receive, send: Send) -> Receive:
+        """The `receive` of a websocket. Who is only connected is not inside; where the application has
+        been exchanged meanwhile, a client is told to connect again.
+        """
+        exchanged = self._moved
+
+        async def turn() -> Message:
+            visit.end()
+            asked, moved = asyncio.ensure_future(receive()), asyncio.ensure_future(exchanged.wait())
+            try:
+                await asyncio.wait({asked, moved}, return_when=asyncio.FIRST_COMPLETED)
+                await self._open()
+                if self._app is app:
+                    visit.begin(self._inside, self._epoch)
+                    return await asked
+            finally:
+                moved.cancel()
+                asked.cancel()
+            await send({"type": "websocket.close", "code": _SERVICE_RESTART})
+            return {"type": "websocket.disconnect", "code": _SERVICE_RESTART}
+
+        return turn
+
+    async def _open(self) -> None:
+        while self._opened is not None:
+            await self._opened.wait()
 
     def lead_to(self, app: ASGIApp | None) -> None:
         """Have requests from now on go to an application."""
+        moved, self._moved = self._moved, asyncio.Event()
         self._app = app
+        moved.set()
 
     @property
     def busy(self) -> int:
@@ -75,3 +107,26 @@ class Gate:
             finally:
                 self._opened = None
                 opened.set()
+
+
+class _Visit:
+    """Somebody who is inside from time to time."""
+
+    def __init__(self, left: asyncio.Event) -> None:
+        self._left = left
+        self._inside: Counter[int] | None = None
+        self._epoch = 0
+
+    def begin(self, inside: Counter[int], epoch: int) -> None:
+        """Be inside, since an epoch."""
+        self._inside, self._epoch = inside, epoch
+        inside[epoch] += 1
+
+    def end(self) -> None:
+        """Leave, if inside."""
+        inside, self._inside = self._inside, None
+        if inside is not None:
+            inside[self._epoch] -= 1
+            if not inside[self._epoch]:
+                del inside[self._epoch]
+                self._left.set()
