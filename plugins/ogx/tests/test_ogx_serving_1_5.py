@@ -533,3 +533,23 @@ def test_a_provider_that_is_down_at_the_start_has_its_models_when_it_comes(tmp_p
             assert server.say() == server.say("any") == "late one two three"
             assert server.end() == 0
         assert "Traceback" not in server.said
+
+
+def test_a_provider_of_an_api_that_the_file_does_not_list(tmp_path, backends):
+    """Upstream makes it, and gives it no router: nobody can ask it."""
+    data = stack(tmp_path, backends[0].url)
+    tools, inference = data["providers"]["tool_runtime"], data["providers"]["inference"]
+    data |= {"apis": ["inference"], "providers": {"inference": inference, "tool_runtime": tools}}
+    with serving(tmp_path, data) as server:
+        server.until("info applied: inference/ollama, tool_runtime/brave, tool_runtime/tavily")
+        assert "set up anew" not in server.said
+        tools[1]["config"]["max_results"] = 5
+        server.rewrite(data)
+        assert server.applied()["tool_runtime/tavily"][1].startswith("swapped in ")
+        assert server.providers()["tool_runtime/tavily"]["config"]["max_results"] == 5
+        tools.pop()
+        server.rewrite(data)
+        assert server.applied()["tool_runtime/tavily"] == ("applied", "left")
+        assert server.say() == "first one two three"
+        assert server.end() == 0
+    assert "Traceback" not in server.said

@@ -192,13 +192,15 @@ class Ogx15Server(Running):
         again, unless its configuration says so.
         """
         api, _, provider_id = key.partition("/")
-        if api == _MODELS:
+        if api == _MODELS and api in self._tables:
             models = await self._tables[api].get_all_with_type(self.kinds[api])
             if not any(each.provider_id == provider_id and self._brought(each) for each in models):
                 await self._refresh(key, self._config)
 
     async def _refresh(self, key: str, config: Any) -> None:
         api, _, provider_id = key.partition("/")
+        if api not in self._tables:
+            return
         if api == _TOOLS:
             await self._register_tool_groups(config)
         if api == _MODELS:
@@ -247,6 +249,8 @@ class Ogx15Server(Running):
     async def forget(self, key: str) -> None:
         """And that its models were listed; its tool group goes to another provider that has it too."""
         api, _, provider_id = key.partition("/")
+        if api not in self._tables:
+            return
         if api == _TOOLS:
             there = self._tables[api].impls_by_provider_id.keys() - {provider_id}
             left = [each for each in self._config.providers[api] if each.provider_id in there]
@@ -273,7 +277,9 @@ class Ogx15Server(Running):
         return config.model_copy(update={"registered_resources": lists})
 
     def _behind_routers(self) -> frozenset[str]:
-        return frozenset(self.kinds)
+        """Those without a router that the file does not list: their providers are made, and stay unused."""
+        listed = self._config.apis
+        return frozenset(self.kinds) & frozenset(listed) if listed else frozenset(self.kinds)
 
     def _protocol(self, spec: Any) -> type:
         found: type = self.resolver.api_protocol_map_for_compliance_check(self._config)[spec.api]

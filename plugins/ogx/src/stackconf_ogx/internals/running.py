@@ -232,7 +232,7 @@ class Running(ABC):
 
     async def _groups(self, key: str) -> list[Any]:
         api, _, provider_id = key.partition("/")
-        if api != _TOOLS:
+        if api != _TOOLS or api not in self._tables:
             return []
         registered = await self._tables[api].dist_registry.get_all()
         return [
