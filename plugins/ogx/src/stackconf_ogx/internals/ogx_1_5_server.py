@@ -185,7 +185,9 @@ class Ogx15Server(Running):
     async def refresh(self, key: str, wanted: Wanted) -> None:
         """And which models it lists now, or whether its tool group is to be its own."""
         await super().refresh(key, wanted)
-        await self._refresh(key, self.file_class(**wanted.data))
+        config = self.file_class(**wanted.data)
+        if not key.startswith(f"{_TOOLS}/") or _deciding(config) != _deciding(self._config):
+            await self._refresh(key, config)
 
     async def catch_up(self, key: str) -> None:
         """Upstream asks a provider for its models when it starts, and one that does not answer then never
@@ -284,3 +286,11 @@ class Ogx15Server(Running):
     def _protocol(self, spec: Any) -> type:
         found: type = self.resolver.api_protocol_map_for_compliance_check(self._config)[spec.api]
         return found
+
+
+def _deciding(config: Any) -> list[tuple[str, str, bool]]:
+    """By what upstream chooses the provider of a tool group that several have."""
+    return [
+        (each.provider_id, each.provider_type, "api_key" not in each.config or bool(each.config["api_key"]))
+        for each in config.providers.get(_TOOLS, ())
+    ]
