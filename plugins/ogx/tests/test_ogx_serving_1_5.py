@@ -13,6 +13,7 @@ import socket
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from threading import Event, Thread
 from time import monotonic, sleep
@@ -92,8 +93,8 @@ def stack(folder: Path, url: str, **apis: Any) -> dict[str, Any]:
 class Server(Hosted):
     """A process that serves OGX."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder, "ogx", OGX_T_TAVILY=HIDDEN, OGX_CONFIG="/the/operator's")
+    def __init__(self, folder: Path, **environ: str) -> None:
+        super().__init__(folder, "ogx", OGX_T_TAVILY=HIDDEN, OGX_CONFIG="/the/operator's", **environ)
         self.file = folder / "stack.yaml"
 
     def http(self) -> httpx.Client:
@@ -158,9 +159,9 @@ class Server(Hosted):
 
 
 @contextmanager
-def serving(folder: Path, data: dict[str, Any]) -> Iterator[Server]:
+def serving(folder: Path, data: dict[str, Any], **environ: str) -> Iterator[Server]:
     (folder / "stack.yaml").write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
-    server = Server(folder)
+    server = Server(folder, **environ)
     try:
         yield server
     finally:
@@ -551,5 +552,34 @@ def test_a_provider_of_an_api_that_the_file_does_not_list(tmp_path, backends):
         server.rewrite(data)
         assert server.applied()["tool_runtime/tavily"] == ("applied", "left")
         assert server.say() == "first one two three"
+        assert server.end() == 0
+    assert "Traceback" not in server.said
+
+
+class Silent(Ollama):
+    """Is well, and does not say which models it has for as long as `talks` is not set."""
+
+    talks = Event()
+
+    def _get(self, request: BaseHTTPRequestHandler) -> None:
+        if request.path == "/v1/models":
+            self.talks.wait(PATIENCE)
+        super()._get(request)
+
+
+def test_who_never_lists_its_models_holds_up_neither_a_start_nor_a_swap(tmp_path, backends):
+    silent = Silent("silent")
+    with (
+        closing(silent),
+        serving(tmp_path, stack(tmp_path, silent.url), STACKCONF_APPLY_TIMEOUT="6") as server,
+    ):
+        server.until("not every provider listed its models within 3 s")
+        server.until("info applied: inference/ollama")
+        assert server.models() == {}
+        assert server.move(backends[0].url)[OLLAMA][0] == "applied"
+        assert set(server.models()) == {LISTED, "ollama/only-first", "any"}
+        assert server.move(silent.url)[OLLAMA][0] == "applied"
+        assert server.say() == "silent one two three"
+        silent.talks.set()
         assert server.end() == 0
     assert "Traceback" not in server.said

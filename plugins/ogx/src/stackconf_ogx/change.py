@@ -46,11 +46,13 @@ class Change:
 
     def make(self, config: BaseModel) -> Applied:
         """Have the provider in force with its configuration."""
+        from stackconf_ogx.internals.running import in_time
+
         if self._runs_with(config):
             problem = self._check()
             if problem is not None:
                 return Applied(pending=f"{problem}; it is in place")
-            self._on_loop(self._running.catch_up(self._key))
+            self._on_loop(in_time(self._running.catch_up(self._key)))
             return Applied("runs with it", undo=_nothing, check=self._check)
         began = perf_counter()
         anew = self._types.restarts(self._provider.type_key) or not self._server.has_place(self._provider.api)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import yaml
 
+from stackconf.apply import apply_seconds
 from stackconf.redact import described
 from stackconf_ogx.internals.base import own_log
 from stackconf_ogx.internals.running import Running, replaced
@@ -24,7 +25,7 @@ _MODELS, _TOOLS = "inference", "tool_runtime"
 _ANY = "all"
 """The provider of a model that the file registers with whichever comes first."""
 LIST_SECONDS = 30.0
-"""For one provider's list of its models."""
+"""For the list of a provider's models, if an apply may take twice as long."""
 _STORES = {"inference": "model_store", "vector_io": "vector_store_store", "tool_runtime": "tool_store"}
 """What `CommonRoutingTableImpl.initialize` sets on each provider, by api."""
 
@@ -114,6 +115,7 @@ class Ogx15Server(Running):
             for name, value in {
                 "register_resources": self._register_each,
                 "auto_register_tool_groups": self._register_tools(stack.auto_register_tool_groups),
+                "refresh_registry_once": self._list_in_time(stack.refresh_registry_once),
                 "validate_vector_stores_config": self._validate(stack.validate_vector_stores_config),
                 "ProviderImpl": self._telling(stack.ProviderImpl),
                 "AdminImpl": self._telling(stack.AdminImpl),
@@ -147,6 +149,20 @@ class Ogx15Server(Running):
             await real(config.model_copy(update={"providers": providers}), impls)
 
         return register
+
+    def _list_in_time(self, real: Any) -> Any:
+        """A provider that never answers holds up the start no longer than this; each that was not asked for
+        its models then is asked when it is applied.
+        """
+
+        async def refresh(impls: Any) -> None:
+            seconds = _list_seconds()
+            try:
+                await asyncio.wait_for(real(impls), seconds)
+            except TimeoutError:
+                _log.warning("not every provider listed its models within %g s", seconds)
+
+        return refresh
 
     def _validate(self, real: Any) -> Any:
         """The default models may be those of a provider that comes later."""
@@ -205,24 +221,24 @@ class Ogx15Server(Running):
             return
         if api == _TOOLS:
             await self._register_tool_groups(config)
-        if api == _MODELS:
-            await self._list_models(provider_id)
+        if api == _MODELS and await self._list_models(provider_id):
             await self._register_for_any(config)
 
-    async def _list_models(self, provider_id: str) -> None:
-        """As `ModelsRoutingTable.refresh` for all of them."""
+    async def _list_models(self, provider_id: str) -> bool:
+        """As `ModelsRoutingTable.refresh` for all of them; whether the provider answered."""
         table = self._tables[_MODELS]
         try:
             asked = table.impls_by_provider_id[provider_id].list_models()
-            models = await asyncio.wait_for(asked, LIST_SECONDS)
+            models = await asyncio.wait_for(asked, _list_seconds())
         except Exception as error:  # noqa: BLE001 (a provider's own)
             _log.warning("%s/%s does not list its models: %s", _MODELS, provider_id, described(error))
             table.listed_providers.discard(provider_id)  # then upstream asks it the next time
-            return
+            return False
         table.listed_providers.add(provider_id)
         if models is not None:
             async with renewing(table) as through:
                 await through.update_registered_models(provider_id, models)
+        return True
 
     async def _register_for_any(self, config: Any) -> None:
         """The models of the file that are for whichever provider comes first, where there was none yet."""
@@ -286,6 +302,10 @@ class Ogx15Server(Running):
     def _protocol(self, spec: Any) -> type:
         found: type = self.resolver.api_protocol_map_for_compliance_check(self._config)[spec.api]
         return found
+
+
+def _list_seconds() -> float:
+    return min(LIST_SECONDS, apply_seconds() / 2)
 
 
 def _deciding(config: Any) -> list[tuple[str, str, bool]]:

@@ -266,11 +266,14 @@ class Running(ABC):
             for provider_id in list(table.impls_by_provider_id):
                 key = f"{api}/{provider_id}"
                 try:
-                    await self._register_resources(self._only(config, key), impls)
+                    await in_time(self._register_resources(self._only(config, key), impls))
                 except Exception as error:  # noqa: BLE001 (a provider's own; who starts the server tells it)
                     self.failed[key] = error
                     self.put(key, None)
-        await self._register_resources(self._only(config, None), impls)
+        try:
+            await in_time(self._register_resources(self._only(config, None), impls))
+        except TimeoutError as error:  # upstream asks the first provider for some of these
+            _log.warning("what the file registers with no provider in particular: %s", error)
 
     def _only(self, config: Any, key: str | None) -> Any:
         """The file with the resources of one provider; for `None`, with those of none of its providers."""
