@@ -12,6 +12,7 @@ from threading import Event, Thread
 from typing import Any
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 from test_server_access import certificate
@@ -200,7 +201,9 @@ def test_the_certificate_of_the_file_is_used_and_one_of_the_options_wins(pair):
     assert of_runtime(Listening(), Listens(None, 1, str(pair.certificate), str(pair.key), False)).host == ""
     mine = Tls(pair.certificate, pair.key)
     elsewhere = Listens("0.0.0.0", 1, "/nowhere.pem", "/nowhere.key", clear=False)
-    assert of_runtime(Listening(tls=mine), elsewhere).tls is mine
+    assert of_runtime(Listening(tls=mine), elsewhere).tls == mine
+    strict = evolve(elsewhere, authority=str(pair.certificate))
+    assert of_runtime(Listening(tls=mine), strict).tls == evolve(mine, authority=pair.certificate)
 
 
 def test_who_asks_must_show_a_certificate_where_the_file_says_so(pair):

@@ -129,7 +129,9 @@ class Hosted:
         with self._lock:
             resolution = self._front.resolution
         if resolution.errors:
-            raise InvalidConfig.of(resolution.errors)
+            count = len(resolution.errors)
+            noun = "error" if count == 1 else "errors"
+            raise InvalidConfig(f"{self.name} is not served: {count} {noun}", resolution.errors)
         found = {key: each.config for key, each in resolution.providers.items()}
         return {key: config for key, config in found.items() if config is not None}
 

@@ -82,9 +82,10 @@ def of_runtime(listening: Listening, listens: Listens) -> Listening:
     The routes of its own are for whom it serves; without a token the configuration is told to this
     machine only. Raises `InvalidConfig` where it may not be served there.
     """
-    tls = listening.tls
-    if tls is None and listens.certificate and listens.key:
-        authority = Path(listens.authority) if listens.authority else None
+    tls, authority = listening.tls, Path(listens.authority) if listens.authority else None
+    if tls is not None:  # whom the server wants to see certificates of does not depend on its own
+        tls = evolve(tls, authority=authority, ciphers=listens.ciphers)
+    elif listens.certificate and listens.key:
         tls = Tls(Path(listens.certificate), Path(listens.key), authority, listens.ciphers)
     port = listens.port if listening.port is None else listening.port
     host = listening.host
