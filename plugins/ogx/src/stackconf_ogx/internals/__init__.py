@@ -1,7 +1,8 @@
-"""Everything that is taken from inside llama-stack and OGX, one module for each range of versions.
+"""Everything that is taken from inside llama-stack and OGX.
 
 Upstream promises none of it. So nothing outside this package imports upstream, each access says why
-it is needed, and the tests run each of them against the real package.
+it is needed, and the tests run each of them against the real package. For each range of versions one
+module knows what a version has, and one how it runs.
 """
 
 from __future__ import annotations
