@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
-from ogx_kit import RUNTIMES, Upstream, installed
+from ogx_kit import REQUIRED, RUNTIMES, Upstream, installed
 
 collect_ignore = ["conftest.py"]  # not to be read again for doctests: others have its name
-
-REQUIRED = os.environ.get("STACKCONF_OGX_REQUIRED", "")
-"""The runtime that has to be there: then its tests fail instead of being skipped."""
 
 
 @pytest.fixture(scope="session")

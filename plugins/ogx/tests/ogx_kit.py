@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
 RUNTIMES = ("llama-stack", "ogx")
 MACHINE = machine()
+
+
+REQUIRED = os.environ.get("STACKCONF_OGX_REQUIRED", "")
+"""The runtime that has to be there: then its tests fail instead of being skipped."""
 
 
 def installed(name: str) -> str:

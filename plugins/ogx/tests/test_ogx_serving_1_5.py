@@ -22,10 +22,9 @@ from typing import Any, Self
 import httpx
 import pytest
 import yaml
-from conftest import REQUIRED
 from hosting_kit import PATIENCE, Hosted
 from llama_serving_kit import MODEL, Ollama
-from ogx_kit import installed
+from ogx_kit import REQUIRED, installed
 
 MISSING = installed("ogx")
 pytestmark = pytest.mark.skipif(bool(MISSING) and REQUIRED != "ogx", reason=MISSING or "it is here")
